@@ -1,0 +1,177 @@
+package libsql
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Stmt is one SQL statement with positional arguments. Arguments are nil,
+// int64, int, bool, float64, string (valid UTF-8 without NUL) or []byte.
+type Stmt struct {
+	SQL  string
+	Args []any
+	rows bool // it returns rows: a SELECT or something with RETURNING
+}
+
+// Query makes a statement that returns rows. TEXT columns must be selected as
+// CAST(x AS BLOB): the driver turns text that looks like a date into a time
+// and dies of text that is not UTF-8, so a TEXT result is an error here.
+func Query(sql string, args ...any) Stmt { return Stmt{SQL: sql, Args: args, rows: true} }
+
+// Exec makes a statement whose rows, if any, nobody wants.
+func Exec(sql string, args ...any) Stmt { return Stmt{SQL: sql, Args: args} }
+
+// Batch is a recorded list of statements that is applied as a whole or not at
+// all. Nothing runs while it is recorded.
+type Batch struct {
+	stmts  []Stmt
+	guards int
+}
+
+// Guard records a statement that raises an error when the batch must not go
+// on; the batch then fails as [Guard]. It is known by its place: guards stand
+// before everything else.
+func (b *Batch) Guard(sql string, args ...any) {
+	if b.guards != len(b.stmts) {
+		panic("libsql: a guard must stand before the other statements of its batch")
+	}
+	b.stmts = append(b.stmts, Query(sql, args...))
+	b.guards++
+}
+
+// Exec records a statement and returns its place in the results.
+func (b *Batch) Exec(sql string, args ...any) int { return b.Add(Exec(sql, args...)) }
+
+// Query records a statement that returns rows and returns its place in the
+// results.
+func (b *Batch) Query(sql string, args ...any) int { return b.Add(Query(sql, args...)) }
+
+// Add records a statement and returns its place in the results.
+func (b *Batch) Add(s Stmt) int {
+	b.stmts = append(b.stmts, s)
+	return len(b.stmts) - 1
+}
+
+// Len is the number of statements recorded so far.
+func (b *Batch) Len() int { return len(b.stmts) }
+
+// Op is a transition that many callers ask for at once: statements that each
+// take the JSON array of all items as their only argument, usually through
+// json_each(?). The last one is a SELECT whose first column is the item's
+// index in that array (json_each's key); the other columns are the item's
+// answer. Ops are compared by identity, so declare them as variables.
+type Op struct {
+	Name  string
+	Stmts []string
+}
+
+// Result is what one statement gave.
+type Result struct {
+	Rows    []Row
+	Changes int64 // rows changed, for a statement that returns none
+}
+
+// Row is one row of values: nil, int64, float64 or []byte.
+type Row []any
+
+// Null says whether the column is NULL.
+func (r Row) Null(i int) bool { return r[i] == nil }
+
+// Int returns an integer column; NULL is 0.
+func (r Row) Int(i int) int64 {
+	v, _ := r[i].(int64)
+	return v
+}
+
+// IntPtr returns an integer column; NULL is nil.
+func (r Row) IntPtr(i int) *int64 {
+	if v, ok := r[i].(int64); ok {
+		return &v
+	}
+	return nil
+}
+
+// Bool returns a flag column.
+func (r Row) Bool(i int) bool { return r.Int(i) != 0 }
+
+// Float returns a real column; NULL is 0.
+func (r Row) Float(i int) float64 {
+	switch v := r[i].(type) {
+	case float64:
+		return v
+	case int64:
+		return float64(v)
+	}
+	return 0
+}
+
+// Bytes returns a BLOB column; NULL is nil.
+func (r Row) Bytes(i int) []byte {
+	v, _ := r[i].([]byte)
+	return v
+}
+
+// Str returns a BLOB column as a string; NULL is "".
+func (r Row) Str(i int) string { return string(r.Bytes(i)) }
+
+// checkArgs refuses what the driver would cut, quote in an error or die of,
+// before it joins a group with other callers' work.
+func (s Stmt) checkArgs() error {
+	if n := placeholders(s.SQL); n != len(s.Args) {
+		return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("%d arguments for %d placeholders", len(s.Args), n)}
+	}
+	for i, a := range s.Args {
+		switch v := a.(type) {
+		case nil, int64, int, bool, float64, []byte:
+		case string:
+			if !utf8.ValidString(v) {
+				return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("argument %d is not valid UTF-8", i+1)}
+			}
+			if strings.IndexByte(v, 0) >= 0 {
+				return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("argument %d contains a NUL", i+1)}
+			}
+		default:
+			return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("argument %d has type %T", i+1, a)}
+		}
+	}
+	return nil
+}
+
+// placeholders counts the ? of a statement outside quotes. The driver accepts
+// missing arguments silently, so the count is checked here.
+func placeholders(sql string) int {
+	n, quote := 0, byte(0)
+	for i := 0; i < len(sql); i++ {
+		switch c := sql[i]; {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case c == '-' && i+1 < len(sql) && sql[i+1] == '-':
+			for i < len(sql) && sql[i] != '\n' {
+				i++
+			}
+		case c == '?':
+			n++
+		}
+	}
+	return n
+}
+
+func (s Stmt) size() int {
+	n := len(s.SQL)
+	for _, a := range s.Args {
+		switch v := a.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		default:
+			n += 8
+		}
+	}
+	return n
+}

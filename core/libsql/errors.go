@@ -1,0 +1,138 @@
+package libsql
+
+import (
+	"errors"
+	"strings"
+)
+
+// Class says what kind of failure an [Error] is, and so what can be done.
+type Class string
+
+// The classes. Whatever the class, an error says nothing about values.
+const (
+	// Busy: another process held the write lock for all of the busy timeout.
+	// Nothing was applied; it may be repeated.
+	Busy Class = "busy"
+	// Unavailable: the file is missing, replaced, emptied or cannot be read
+	// or written. Nothing was applied; it may be repeated.
+	Unavailable Class = "unavailable"
+	// Full: no room on the disk. Nothing was applied.
+	Full Class = "full"
+	// Corrupt: the file is not a sound database.
+	Corrupt Class = "corrupt"
+	// Constraint: a CHECK, UNIQUE, NOT NULL or foreign key refused a row.
+	Constraint Class = "constraint"
+	// Guard: a guard of the batch raised its error.
+	Guard Class = "guard"
+	// Invalid: the statement or an argument is wrong.
+	Invalid Class = "invalid"
+	// Canceled: the context ended before the work began. Nothing was applied.
+	Canceled Class = "canceled"
+	// Unknown: the context ended, or the disk failed, while the work was
+	// under way. It may or may not have been applied.
+	Unknown Class = "unknown"
+	// Closed: the database was closed.
+	Closed Class = "closed"
+)
+
+// Error is every error of this package.
+type Error struct {
+	Class  Class
+	Op     string // what was being done: open, begin, bind, execute, read, commit
+	Detail string // the database's own words, without SQL and values
+	Index  int    // the statement's place in its batch, for Guard, Constraint and Invalid
+	cause  error
+}
+
+func (e *Error) Error() string {
+	s := "database " + string(e.Class)
+	if e.Op != "" {
+		s = "database: " + e.Op + ": " + string(e.Class)
+	}
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	if e.cause != nil {
+		s += ": " + e.cause.Error()
+	}
+	return s
+}
+
+// Unwrap gives the context's error of a Canceled or Unknown call.
+func (e *Error) Unwrap() error { return e.cause }
+
+// ClassOf returns the class of err, or "" when it is none of this package's.
+func ClassOf(err error) Class {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Class
+	}
+	return ""
+}
+
+// GuardIndex returns which guard of a batch raised its error, or -1.
+func GuardIndex(err error) int {
+	var e *Error
+	if errors.As(err, &e) && e.Class == Guard {
+		return e.Index
+	}
+	return -1
+}
+
+// Transient says whether the same call may well succeed later.
+func Transient(err error) bool {
+	switch ClassOf(err) {
+	case Busy, Unavailable, Full, Unknown, Canceled:
+		return true
+	}
+	return false
+}
+
+// notApplied says whether a failed call can be repeated at once with a good
+// chance and no risk.
+func notApplied(err error) bool { return ClassOf(err) == Busy }
+
+// endsTransaction says whether SQLite may have rolled the transaction back by
+// itself when it reported this class.
+func endsTransaction(c Class) bool {
+	return c == Busy || c == Unavailable || c == Full || c == Corrupt || c == Unknown
+}
+
+var markers = []string{"SQLite failure: `", "SQLite error: `", "Remote SQlite failure: `", `code: "`}
+
+// classify turns a driver error, a plain string that quotes the SQL and, for
+// a bind error, the value, into an Error that holds neither.
+func classify(op string, err error) *Error {
+	text := err.Error()
+	at := -1
+	for _, m := range markers {
+		if i := strings.LastIndex(text, m); i >= 0 && i+len(m) > at {
+			at = i + len(m)
+		}
+	}
+	if at < 0 {
+		return &Error{Class: classOfText(text), Op: op}
+	}
+	detail := text[at:]
+	if i := strings.LastIndexAny(detail, "`\""); i >= 0 {
+		detail = detail[:i]
+	}
+	return &Error{Class: classOfText(detail), Op: op, Detail: detail}
+}
+
+func classOfText(s string) Class {
+	has := func(sub string) bool { return strings.Contains(s, sub) }
+	switch {
+	case has("is locked"), has("is busy"):
+		return Busy
+	case has("is full"):
+		return Full
+	case has("constraint failed"):
+		return Constraint
+	case has("not a database"), has("malformed") && !has("JSON"):
+		return Corrupt
+	case has("unable to open"), has("Unable to open"), has("Unable to connect"), has("I/O error"), has("readonly database"):
+		return Unavailable
+	}
+	return Invalid
+}

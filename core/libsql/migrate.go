@@ -1,0 +1,353 @@
+package libsql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+
+	"github.com/postroom/postroom/migrations"
+)
+
+// migrateLockTimeout is how long a process waits for another one that is
+// migrating. It is generous: the other one is doing the work.
+const migrateLockTimeout = time.Minute
+
+// ErrIncompatible is returned for a schema that a later version changed in a
+// way this one cannot work with.
+var ErrIncompatible = errors.New("the database was migrated by a newer, incompatible version of Postroom: upgrade this program")
+
+// SchemaStatus says where a database stands.
+type SchemaStatus struct {
+	Version       int64   `json:"version"`        // 0 for an empty or missing database
+	Latest        int64   `json:"latest"`         // newest migration this program carries
+	MinCompatible int64   `json:"min_compatible"` // oldest program schema that can use the database
+	Pending       []int64 `json:"pending"`        // migrations that Migrate would apply
+}
+
+// Migrate brings the file at opt.Path to the newest schema, creating it and
+// its folder where needed. Any number of processes may call it at once: one
+// migrates, the others wait and find nothing to do. A migration that fails
+// leaves nothing behind.
+func Migrate(ctx context.Context, opt Options) error {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return err
+	}
+	st, err := Schema(opt)
+	if err != nil {
+		return err
+	}
+	if st.MinCompatible > st.Latest {
+		return fmt.Errorf("migrate: schema %d: %w", st.Version, ErrIncompatible)
+	}
+	if st.Version >= st.Latest {
+		return nil
+	}
+	if err := createFile(opt.Path); err != nil {
+		return err
+	}
+	return withMigrator(ctx, opt, func(m *migrate.Migrate) error { return m.Up() })
+}
+
+// MigrateDown takes back the last steps migrations; steps ≤ 0 takes back all.
+func MigrateDown(ctx context.Context, opt Options, steps int) error {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return err
+	}
+	st, err := Schema(opt)
+	if err != nil {
+		return err
+	}
+	if st.Version > st.Latest {
+		return fmt.Errorf("migrate down: schema %d is newer than this program's %d: use the program that applied it", st.Version, st.Latest)
+	}
+	return withMigrator(ctx, opt, func(m *migrate.Migrate) error {
+		if steps <= 0 {
+			return m.Down()
+		}
+		return m.Steps(-steps)
+	})
+}
+
+// Schema reads the status of the file at opt.Path without writing. A missing
+// file has version 0.
+func Schema(opt Options) (SchemaStatus, error) {
+	st := SchemaStatus{Pending: []int64{}}
+	all, err := versions()
+	if err != nil {
+		return st, err
+	}
+	st.Latest = all[len(all)-1]
+	opt, err = opt.withDefaults()
+	if err != nil {
+		return st, err
+	}
+	if err := readSchema(opt, &st); err != nil {
+		return st, err
+	}
+	for _, v := range all {
+		if v > st.Version {
+			st.Pending = append(st.Pending, v)
+		}
+	}
+	return st, nil
+}
+
+func readSchema(opt Options, st *SchemaStatus) error {
+	if info, err := os.Stat(opt.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	c, err := connect(opt.Path, "rw", readerRole, opt.Synchronous)
+	if err != nil {
+		return err
+	}
+	defer c.park(opt.Synchronous)
+	return waitBusy(opt, opt.BusyTimeout, func() error {
+		st.Version, st.MinCompatible = 0, 0
+		tables, err := c.query("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type='table' AND name IN ('schema_migrations','meta') ORDER BY name")
+		if err != nil || len(tables) < 2 {
+			return err
+		}
+		rows, err := c.query("SELECT max(version), (SELECT CAST(value AS INTEGER) FROM meta WHERE key='min_compatible') FROM schema_migrations")
+		if err != nil {
+			return err
+		}
+		st.Version, st.MinCompatible = rows[0].Int(0), rows[0].Int(1)
+		return nil
+	})
+}
+
+// versions lists the embedded migrations in order.
+func versions() ([]int64, error) {
+	names, err := fs.Glob(migrations.FS, "*.up.sql")
+	if err != nil {
+		return nil, err
+	}
+	var out []int64
+	for _, n := range names {
+		v, err := strconv.ParseInt(n[:strings.IndexByte(n, '_')], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("migrations: the name %s has no number: %w", n, err)
+		}
+		out = append(out, v)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// createFile makes an empty file that only its owner can read (the log and
+// the shared memory inherit its mode) and the folder it lies in. Only a file
+// that this call created is closed again: nobody can hold a lock on it yet.
+func createFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return &Error{Class: Unavailable, Op: "create", Detail: "the database folder cannot be created", cause: err}
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return &Error{Class: Unavailable, Op: "create", Detail: "the database file cannot be created", cause: err}
+	}
+	return file.Close()
+}
+
+func withMigrator(ctx context.Context, opt Options, run func(*migrate.Migrate) error) error {
+	var c *conn
+	err := waitBusy(opt, migrateLockTimeout, func() (err error) {
+		c, err = connect(opt.Path, "rwc", migrateRole, opt.Synchronous)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer c.park(opt.Synchronous)
+	src, err := iofs.New(migrations.FS, ".")
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	m, err := migrate.NewWithInstance("iofs", src, "libsql", &migrateDriver{ctx: ctx, opt: opt, conn: c})
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	m.LockTimeout = migrateLockTimeout
+	if err := run(m); err != nil && !errors.Is(err, migrate.ErrNoChange) {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// waitBusy repeats what another process's lock refused.
+func waitBusy(opt Options, limit time.Duration, call func() error) error {
+	deadline := opt.System.Now().Add(limit)
+	for {
+		err := call()
+		if ClassOf(err) != Busy || opt.System.Now().After(deadline) {
+			return err
+		}
+		<-opt.System.NewTimer(jitter(opt, 20*time.Millisecond)).C()
+	}
+}
+
+// migrateDriver is golang-migrate's view of a pinned connection. Everything
+// between Lock and Unlock is one transaction, so there is never a half
+// applied schema and no dirty flag to clear.
+type migrateDriver struct {
+	ctx    context.Context
+	opt    Options
+	conn   *conn
+	failed bool
+}
+
+var _ database.Driver = (*migrateDriver)(nil)
+
+func (d *migrateDriver) Open(string) (database.Driver, error) { return d, nil }
+func (d *migrateDriver) Close() error                         { return nil }
+
+func (d *migrateDriver) Lock() error {
+	d.failed = false
+	err := waitBusy(d.opt, migrateLockTimeout, func() error {
+		if err := d.ctx.Err(); err != nil {
+			return &Error{Class: Canceled, Op: "migrate", cause: err}
+		}
+		_, err := d.conn.exec("BEGIN IMMEDIATE")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = d.conn.exec("CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY) STRICT")
+	d.failed = err != nil
+	return err
+}
+
+func (d *migrateDriver) Unlock() error {
+	end := "COMMIT"
+	if d.failed {
+		end = "ROLLBACK"
+	}
+	_, err := d.conn.exec(end)
+	return err
+}
+
+func (d *migrateDriver) Run(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		d.failed = true
+		return err
+	}
+	for i, stmt := range splitStatements(string(text)) {
+		if _, err := d.conn.exec(stmt); err != nil {
+			d.failed = true
+			return fmt.Errorf("statement %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// SetVersion records the version; dirty is golang-migrate's mark for work
+// that may be left half done, which cannot happen inside one transaction.
+func (d *migrateDriver) SetVersion(version int, _ bool) error {
+	_, err := d.conn.exec("DELETE FROM schema_migrations")
+	if err == nil && version >= 0 {
+		_, err = d.conn.exec("INSERT INTO schema_migrations(version) VALUES (?)", int64(version))
+	}
+	d.failed = d.failed || err != nil
+	return err
+}
+
+func (d *migrateDriver) Version() (int, bool, error) {
+	rows, err := d.conn.query("SELECT max(version) FROM schema_migrations")
+	if err != nil {
+		return 0, false, err
+	}
+	if rows[0].Null(0) {
+		return database.NilVersion, false, nil
+	}
+	return int(rows[0].Int(0)), false, nil
+}
+
+// Drop is part of golang-migrate's interface; Postroom never drops a database.
+func (d *migrateDriver) Drop() error { return errors.New("dropping a database is not supported") }
+
+// splitStatements splits SQL as sqlite3_complete does: a trigger ends only at
+// "; END ;", and nothing inside quotes or comments counts.
+func splitStatements(text string) []string {
+	var out []string
+	var words []string // of the statement so far, for telling triggers
+	start := 0
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '-' && strings.HasPrefix(text[i:], "--"):
+			if n := strings.IndexByte(text[i:], '\n'); n >= 0 {
+				i += n
+			} else {
+				i = len(text)
+			}
+		case c == '/' && strings.HasPrefix(text[i:], "/*"):
+			if n := strings.Index(text[i+2:], "*/"); n >= 0 {
+				i += n + 4
+			} else {
+				i = len(text)
+			}
+		case c == '\'' || c == '"' || c == '`':
+			if n := strings.IndexByte(text[i+1:], c); n >= 0 {
+				i += n + 2
+			} else {
+				i = len(text)
+			}
+			words = append(words, "'")
+		case c == ';':
+			i++
+			if isTrigger(words) && words[len(words)-1] != "END" {
+				words = append(words, ";")
+				continue
+			}
+			if isTrigger(words) && words[len(words)-2] != ";" {
+				words = append(words, ";") // the END of a CASE
+				continue
+			}
+			if len(words) > 0 {
+				out = append(out, strings.TrimSpace(text[start:i]))
+			}
+			start, words = i, nil
+		case isWord(c):
+			j := i
+			for j < len(text) && isWord(text[j]) {
+				j++
+			}
+			words = append(words, strings.ToUpper(text[i:j]))
+			i = j
+		default:
+			i++
+		}
+	}
+	if len(words) > 0 {
+		out = append(out, strings.TrimSpace(text[start:]))
+	}
+	return out
+}
+
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}
+
+func isTrigger(words []string) bool {
+	if len(words) > 1 && words[0] == "CREATE" && (words[1] == "TEMP" || words[1] == "TEMPORARY") {
+		return len(words) > 2 && words[2] == "TRIGGER"
+	}
+	return len(words) > 1 && words[0] == "CREATE" && words[1] == "TRIGGER"
+}

@@ -1,0 +1,475 @@
+package libsql
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Limits of one group: a commit that grows without bound would keep its first
+// caller waiting and other processes out.
+const (
+	groupRequests = 1024
+	groupBytes    = 8 << 20
+)
+
+// writer groups the batches of all callers of this process into commits. One
+// goroutine owns the writing connection; callers hand it recorded work and
+// wait for the commit that holds it.
+type writer struct {
+	f *File
+
+	mu      sync.Mutex
+	pending []*request
+	stopped bool
+
+	wake chan struct{}
+	done chan struct{}
+	conn *conn
+}
+
+// request is one caller's work: a batch, or items of an op.
+type request struct {
+	stmts  []Stmt
+	guards int
+	op     *Op
+	items  [][]byte
+	state  atomic.Int32
+	done   chan struct{}
+
+	results []Result
+	rows    []Row
+	err     error
+}
+
+const (
+	queued    int32 = iota
+	started         // taken into a transaction: its outcome is the transaction's
+	abandoned       // its caller left before it was taken
+)
+
+func (w *writer) start(f *File) {
+	w.f = f
+	w.wake = make(chan struct{}, 1)
+	w.done = make(chan struct{})
+	f.opt.System.Go("writer", w.loop)
+}
+
+// Write implements [DB].
+func (f *File) Write(ctx context.Context, b *Batch) ([]Result, error) {
+	for i, s := range b.stmts {
+		if err := s.checkArgs(); err != nil {
+			err.(*Error).Index = i
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
+	defer cancel()
+	return retry(ctx, f.opt, func() ([]Result, error) {
+		r := &request{stmts: b.stmts, guards: b.guards, done: make(chan struct{})}
+		if err := f.writer.submit(ctx, r); err != nil {
+			return nil, err
+		}
+		return r.results, nil
+	})
+}
+
+// Merge implements [DB].
+func (f *File) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error) {
+	for _, item := range items {
+		if err := Exec("?", string(item)).checkArgs(); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
+	defer cancel()
+	return retry(ctx, f.opt, func() ([]Row, error) {
+		r := &request{op: op, items: items, done: make(chan struct{})}
+		if err := f.writer.submit(ctx, r); err != nil {
+			return nil, err
+		}
+		return r.rows, nil
+	})
+}
+
+// submit hands the request over and waits. Its answer may be read only when
+// there was no error: otherwise the writer may still be at it.
+func (w *writer) submit(ctx context.Context, r *request) error {
+	w.mu.Lock()
+	if w.stopped {
+		w.mu.Unlock()
+		return &Error{Class: Closed, Op: "write"}
+	}
+	w.pending = append(w.pending, r)
+	w.mu.Unlock()
+	w.signal()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+	}
+	if r.state.CompareAndSwap(queued, abandoned) {
+		return &Error{Class: Canceled, Op: "write", Detail: "the write had not begun", cause: ctx.Err()}
+	}
+	select {
+	case <-r.done:
+		return r.err
+	default:
+		return &Error{Class: Unknown, Op: "write", Detail: "the write was under way", cause: ctx.Err()}
+	}
+}
+
+func (w *writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stop lets the writer finish what is pending, then checkpoints.
+func (w *writer) stop(ctx context.Context) error {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	w.signal()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return &Error{Class: Canceled, Op: "close", Detail: "the writer was still busy", cause: ctx.Err()}
+	}
+}
+
+func (w *writer) loop() {
+	defer close(w.done)
+	for {
+		<-w.wake
+		for w.waiting() {
+			w.commitGroup()
+		}
+		w.mu.Lock()
+		stopped := w.stopped && len(w.pending) == 0
+		w.mu.Unlock()
+		if stopped {
+			w.release()
+			return
+		}
+	}
+}
+
+func (w *writer) waiting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.pending) > 0
+}
+
+// take moves pending requests into a group, leaving out those whose callers
+// are gone.
+func (w *writer) take() []*request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var group []*request
+	size, n := 0, 0
+	for _, r := range w.pending {
+		if len(group) == groupRequests || (size > groupBytes && len(group) > 0) {
+			break
+		}
+		n++
+		if r.state.CompareAndSwap(queued, started) {
+			group = append(group, r)
+			size += r.size()
+		}
+	}
+	rest := copy(w.pending, w.pending[n:])
+	clear(w.pending[rest:])
+	w.pending = w.pending[:rest]
+	return group
+}
+
+func (r *request) size() int {
+	n := 0
+	for _, s := range r.stmts {
+		n += s.size()
+	}
+	for _, it := range r.items {
+		n += len(it)
+	}
+	return n
+}
+
+func answer(group []*request, err error) {
+	for _, r := range group {
+		if err != nil {
+			r.err, r.results, r.rows = err, nil, nil
+		}
+		close(r.done)
+	}
+}
+
+// commitGroup takes the lock first and the requests second, so that whatever
+// arrives while another process holds the lock joins this commit.
+func (w *writer) commitGroup() {
+	c, err := w.begin()
+	group := w.take()
+	if err != nil {
+		answer(group, err)
+		return
+	}
+	if len(group) == 0 {
+		_, _ = c.exec("ROLLBACK") // nothing was done
+		return
+	}
+	statements, err := w.apply(c, group)
+	if err == nil {
+		// Looked at once more with the lock held: a file moved away since
+		// begin must not acknowledge anything.
+		var id fileID
+		if id, err = w.f.checkIdentity(); err == nil && id != c.file {
+			err = &Error{Class: Unavailable, Op: "commit", Detail: "the database file was replaced"}
+		}
+	}
+	if err == nil {
+		err = w.commit(c)
+	}
+	if err != nil {
+		_, _ = c.exec("ROLLBACK") // SQLite may have rolled back already
+		if cls := ClassOf(err); cls == Corrupt || cls == Unknown || cls == Unavailable {
+			w.release()
+		}
+		answer(group, err)
+		return
+	}
+	w.f.opt.OnCommit(len(group), statements)
+	answer(group, nil)
+}
+
+// begin takes the write lock. Another process that holds it is waited for
+// with short, jittered delays: they keep the worst wait far below that of
+// SQLite's own busy handler.
+func (w *writer) begin() (*conn, error) {
+	opt := w.f.opt
+	deadline := opt.System.Now().Add(opt.BusyTimeout)
+	for delay := 100 * time.Microsecond; ; delay = min(2*delay, 2*time.Millisecond) {
+		c, err := w.ready()
+		if err == nil {
+			_, err = c.exec("BEGIN IMMEDIATE")
+		}
+		if err == nil {
+			return c, nil
+		}
+		var e *Error
+		if errors.As(err, &e) {
+			e.Op = "begin"
+		}
+		if ClassOf(err) != Busy || opt.System.Now().After(deadline) {
+			if c != nil && ClassOf(err) == Invalid {
+				_, _ = c.exec("ROLLBACK") // a transaction was open: begin anew next time
+			}
+			return nil, err
+		}
+		if !w.waiting() {
+			return nil, err
+		}
+		<-opt.System.NewTimer(delay/2 + jitter(opt, delay/2)).C()
+	}
+}
+
+// ready returns the writing connection of the file that is at the path now.
+func (w *writer) ready() (*conn, error) {
+	id, err := w.f.checkIdentity()
+	if err != nil {
+		return nil, err
+	}
+	if w.conn != nil && w.conn.file == id {
+		return w.conn, nil
+	}
+	w.release()
+	w.conn, err = connect(w.f.opt.Path, "rw", writerRole, w.f.opt.Synchronous)
+	return w.conn, err
+}
+
+// release parks the writing connection.
+func (w *writer) release() {
+	if w.conn == nil {
+		return
+	}
+	if id, err := statFile(w.f.opt.Path); err == nil && id == w.conn.file {
+		// Best effort: a reader of another process may hold the log open, and
+		// then it is folded back later.
+		_, _ = w.conn.query("PRAGMA wal_checkpoint(TRUNCATE)")
+	}
+	w.conn.park(w.f.opt.Synchronous)
+	w.conn = nil
+}
+
+// commit repeats a COMMIT that found the file busy; the transaction stays
+// open until it succeeds.
+func (w *writer) commit(c *conn) error {
+	opt := w.f.opt
+	deadline := opt.System.Now().Add(opt.BusyTimeout)
+	for {
+		_, err := c.exec("COMMIT")
+		if err == nil {
+			return nil
+		}
+		var e *Error
+		if errors.As(err, &e) {
+			e.Op = "commit"
+		}
+		if ClassOf(err) == Busy && opt.System.Now().Before(deadline) {
+			<-opt.System.NewTimer(jitter(opt, 2*time.Millisecond)).C()
+			continue
+		}
+		if cls := ClassOf(err); cls != Busy && cls != Full {
+			e.Class = Unknown // the disk failed while the commit was written
+		}
+		return err
+	}
+}
+
+// apply runs the group inside the open transaction. Requests fail alone; the
+// error returned is one that ended the transaction for all of them.
+func (w *writer) apply(c *conn, group []*request) (statements int, err error) {
+	alone := len(group) == 1
+	merged := map[*Op][]*request{}
+	for _, r := range group {
+		if r.op != nil {
+			merged[r.op] = append(merged[r.op], r)
+		}
+	}
+	for _, r := range group {
+		var n int
+		switch {
+		case r.op == nil:
+			n, err = w.isolate(c, alone, []*request{r}, func() (int, error) { return r.runBatch(c) })
+		case merged[r.op] != nil:
+			rs := merged[r.op]
+			merged[r.op] = nil
+			n, err = w.applyMerged(c, alone, rs)
+		}
+		statements += n
+		if err != nil {
+			return statements, err
+		}
+	}
+	return statements, nil
+}
+
+// applyMerged runs an op once for the items of all its requests; when that
+// fails, once per request, so that a bad item fails alone.
+func (w *writer) applyMerged(c *conn, alone bool, rs []*request) (int, error) {
+	n, err := w.isolate(c, alone, rs, func() (int, error) { return runMerged(c, rs) })
+	if err != nil || len(rs) == 1 || rs[0].err == nil {
+		return n, err
+	}
+	for _, r := range rs {
+		r.err = nil
+		m, err := w.isolate(c, false, []*request{r}, func() (int, error) { return runMerged(c, []*request{r}) })
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// isolate runs work in a savepoint of its own. An error of the work becomes
+// that of its requests and the rest of the transaction goes on; an error that
+// ended the transaction is returned. A request that has the transaction to
+// itself needs no savepoint.
+func (w *writer) isolate(c *conn, alone bool, rs []*request, work func() (int, error)) (int, error) {
+	if alone {
+		return work()
+	}
+	if _, err := c.exec("SAVEPOINT r"); err != nil {
+		return 0, err
+	}
+	n, err := work()
+	if err == nil {
+		_, err = c.exec("RELEASE r")
+		return n, err
+	}
+	if endsTransaction(ClassOf(err)) {
+		return n, err
+	}
+	if _, rerr := c.exec("ROLLBACK TO r"); rerr != nil {
+		return n, rerr
+	}
+	if _, rerr := c.exec("RELEASE r"); rerr != nil {
+		return n, rerr
+	}
+	for _, r := range rs {
+		r.err, r.results, r.rows = err, nil, nil
+	}
+	return n, nil
+}
+
+func (r *request) runBatch(c *conn) (int, error) {
+	r.results = make([]Result, len(r.stmts))
+	for i, s := range r.stmts {
+		res, err := c.run(s)
+		if err != nil {
+			var e *Error
+			if errors.As(err, &e) {
+				e.Index = i
+				if i < r.guards && (e.Class == Invalid || e.Class == Constraint) {
+					e.Class, e.Detail = Guard, ""
+				}
+			}
+			return i + 1, err
+		}
+		r.results[i] = res
+	}
+	return len(r.stmts), nil
+}
+
+// runMerged runs an op's statements over one JSON array of all items and
+// hands the rows of the last one back to the requests their items came from.
+func runMerged(c *conn, rs []*request) (int, error) {
+	total, size := 0, 2
+	for _, r := range rs {
+		for _, it := range r.items {
+			total++
+			size += len(it) + 1
+		}
+	}
+	var array bytes.Buffer
+	array.Grow(size)
+	array.WriteByte('[')
+	for _, r := range rs {
+		for _, it := range r.items {
+			if array.Len() > 1 {
+				array.WriteByte(',')
+			}
+			array.Write(it)
+		}
+	}
+	array.WriteByte(']')
+	arg := array.String()
+	op := rs[0].op
+	var rows []Row
+	for i, sql := range op.Stmts {
+		res, err := c.run(Stmt{SQL: sql, Args: []any{arg}, rows: i == len(op.Stmts)-1})
+		if err != nil {
+			var e *Error
+			if errors.As(err, &e) {
+				e.Index = i
+			}
+			return i + 1, err
+		}
+		rows = res.Rows
+	}
+	byItem := make([]Row, total)
+	for _, row := range rows {
+		if k := row.Int(0); k >= 0 && k < int64(total) {
+			byItem[k] = row
+		}
+	}
+	for _, r := range rs {
+		r.rows, byItem = byItem[:len(r.items):len(r.items)], byItem[len(r.items):]
+	}
+	return len(op.Stmts), nil
+}

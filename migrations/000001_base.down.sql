@@ -1,0 +1,2 @@
+DROP VIEW db_clock;
+DROP TABLE meta;

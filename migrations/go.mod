@@ -1,0 +1,3 @@
+module github.com/postroom/postroom/migrations
+
+go 1.26.0
