@@ -2,7 +2,8 @@ package job
 
 import (
 	"encoding/json"
-	"sort"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -53,12 +54,7 @@ func (t Types) Lookup(name string) Type {
 
 // Names lists the known types in order.
 func (t Types) Names() []string {
-	names := make([]string, 0, len(t))
-	for n := range t {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return names
+	return slices.Sorted(maps.Keys(t))
 }
 
 // The job types of the mail path and those for trying the queue out.

@@ -138,8 +138,9 @@ func (s Stmt) checkArgs() error {
 	return nil
 }
 
-// placeholders counts the ? of a statement outside quotes. The driver accepts
-// missing arguments silently, so the count is checked here.
+// placeholders says how many arguments a statement takes: a ? takes the number
+// after the largest so far, ?N is number N. The driver accepts missing
+// arguments silently, so the count is checked here.
 func placeholders(sql string) int {
 	n, quote := 0, byte(0)
 	for i := 0; i < len(sql); i++ {
@@ -155,7 +156,15 @@ func placeholders(sql string) int {
 				i++
 			}
 		case c == '?':
-			n++
+			at := 0
+			for i+1 < len(sql) && sql[i+1] >= '0' && sql[i+1] <= '9' {
+				i++
+				at = 10*at + int(sql[i]-'0')
+			}
+			if at == 0 {
+				at = n + 1
+			}
+			n = max(n, at)
 		}
 	}
 	return n

@@ -46,17 +46,17 @@ type DB interface {
 // Options say how a database is opened. Zero values take the defaults of the
 // configuration's database section.
 type Options struct {
-	Path         string        // a plain file path, already expanded
-	Synchronous  string        // "full" (default) or "normal"
-	Readers      int           // reading connections at most
-	BusyTimeout  time.Duration // longest wait for another process's write lock
-	CallTimeout  time.Duration // longest a call may take, whatever its context says
-	RetryTimes   int           // repeats of a call that was not applied
-	RetryBase    time.Duration // first delay between repeats, doubling, with jitter
-	RetryMax     time.Duration // longest delay between repeats
-	System       system.System
-	OnCommit     func(requests, statements int) // after each commit; must not block
-	OnError      func(Class)                    // after each failed attempt; must not block
+	Path        string        // a plain file path, already expanded
+	Synchronous string        // "full" (default) or "normal"
+	Readers     int           // reading connections at most
+	BusyTimeout time.Duration // longest wait for another process's write lock
+	CallTimeout time.Duration // longest a call may take, whatever its context says
+	RetryTimes  int           // repeats of a call that was not applied
+	RetryBase   time.Duration // first delay between repeats, doubling, with jitter
+	RetryMax    time.Duration // longest delay between repeats
+	System      system.System
+	OnCommit    func(requests, statements int) // after each commit; must not block
+	OnError     func(Class)                    // after each failed attempt; must not block
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -1,0 +1,368 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+)
+
+// Longest texts kept with a run.
+const (
+	maxError = 16 << 10
+	maxStack = 64 << 10
+)
+
+// Lease is the right to work on a job: every write for the job carries its
+// token and changes nothing once another claim or a rescue has ended it.
+type Lease struct {
+	JobID string
+	Token string
+}
+
+// Guard records the check that makes a batch fail once the lease is lost. It
+// must come before the batch's other statements.
+func (l Lease) Guard(b *libsql.Batch) { b.Guard(sqlGuard, l.JobID, l.Token) }
+
+// Claimed is a job in the hands of this runner.
+type Claimed struct {
+	Lease
+	Type        string
+	Queue       string
+	Priority    int64
+	Attempt     int64 // runs started, this one included, less those handed back
+	MaxAttempts int64
+	Failures    int64
+	Run         int64 // the number of this claim; never repeats
+	Payload     json.RawMessage
+	TraceParent string
+	Deadline    time.Time // local end of the lease unless a heartbeat moves it
+}
+
+// ClaimRequest says who wants what.
+type ClaimRequest struct {
+	Runner string
+	Token  string   // from NewToken, one per call
+	Types  []string // job types the runner knows
+	Queues []string // nil for all
+	Limit  int
+	Lease  time.Duration
+}
+
+// Claim is what a claim found.
+type Claim struct {
+	Jobs    []Claimed      // in claim order
+	NextDue *time.Duration // until the next waiting job becomes due; nil for none
+}
+
+// NewToken returns the token of one claim call.
+func (q *Queue) NewToken() string {
+	var b [16]byte
+	q.sys.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Claim takes up to Limit jobs. After an error of class unknown the caller
+// asks [Queue.ClaimedBy] with the same token what it got.
+func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
+	var queues any
+	if r.Queues != nil {
+		queues = string(job.Payload(r.Queues))
+	}
+	before := q.sys.Now()
+	var b libsql.Batch
+	b.Exec(sqlPromote)
+	c := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, queues)
+	d := b.Query(sqlNextDue)
+	res, err := q.db.Write(ctx, &b)
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim: %w", err)
+	}
+	out := Claim{Jobs: claimedRows(res[c].Rows, before.Add(r.Lease))}
+	if ms := res[d].Rows[0].IntPtr(0); ms != nil {
+		due := time.Duration(max(*ms, 0)) * time.Millisecond
+		out.NextDue = &due
+	}
+	return out, nil
+}
+
+// ClaimedBy returns the running jobs that carry the token. Their local
+// deadline counts from the moment given: before the claim was sent.
+func (q *Queue) ClaimedBy(ctx context.Context, token string, deadline time.Time) ([]Claimed, error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlByToken, token))
+	if err != nil {
+		return nil, fmt.Errorf("claimed by token: %w", err)
+	}
+	return claimedRows(res[0].Rows, deadline), nil
+}
+
+func claimedRows(rows []libsql.Row, deadline time.Time) []Claimed {
+	slices.SortFunc(rows, func(a, b libsql.Row) int {
+		return cmp.Or(cmp.Compare(a.Int(12), b.Int(12)), cmp.Compare(a.Int(10), b.Int(10)))
+	})
+	out := make([]Claimed, len(rows))
+	for i, r := range rows {
+		out[i] = Claimed{
+			Lease: Lease{JobID: r.Str(0), Token: r.Str(13)},
+			Type:  r.Str(1), Queue: r.Str(2), Priority: r.Int(3), Attempt: r.Int(4), MaxAttempts: r.Int(5),
+			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Deadline: deadline,
+		}
+	}
+	return out
+}
+
+// Beat is the answer to one lease's heartbeat.
+type Beat struct {
+	Held            bool // the lease was extended
+	CancelRequested bool
+}
+
+// Heartbeat extends the leases that still hold.
+func (q *Queue) Heartbeat(ctx context.Context, leases []Lease, d time.Duration) ([]Beat, error) {
+	if len(leases) == 0 {
+		return nil, nil
+	}
+	items := make([][]byte, len(leases))
+	for i, l := range leases {
+		items[i] = job.Payload(map[string]any{"id": l.JobID, "t": l.Token, "lease": millis(d)})
+	}
+	rows, err := q.db.Merge(ctx, opHeartbeat, items...)
+	if err != nil {
+		return nil, fmt.Errorf("heartbeat: %w", err)
+	}
+	out := make([]Beat, len(rows))
+	for i, r := range rows {
+		out[i] = Beat{Held: r.Bool(1), CancelRequested: r.Bool(2)}
+	}
+	return out, nil
+}
+
+// CancelRequested lists the runner's jobs that somebody wants canceled.
+func (q *Queue) CancelRequested(ctx context.Context, runner string) ([]string, error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlCancelRequested, runner))
+	if err != nil {
+		return nil, fmt.Errorf("cancel requests: %w", err)
+	}
+	ids := make([]string, len(res[0].Rows))
+	for i, r := range res[0].Rows {
+		ids[i] = r.Str(0)
+	}
+	return ids, nil
+}
+
+// Outcome is how a run ended, as its handler meant it. What becomes of the
+// job also depends on its budget and on whether its cancel was asked for.
+type Outcome struct {
+	Kind   Kind
+	Delay  time.Duration   // until the next run, for Failed and Snoozed
+	Result json.RawMessage // for Completed; nil is null
+	Error  string          // for Failed and Fatal
+	Stack  string          // of a panic
+}
+
+// Kind is what a handler's answer asks for.
+type Kind string
+
+// The kinds.
+const (
+	Completed  Kind = "completed"
+	Failed     Kind = "failed"      // try again after Delay while the budget lasts
+	Fatal      Kind = "fatal"       // never again
+	Snoozed    Kind = "snoozed"     // again after Delay, at no cost
+	HandedBack Kind = "handed_back" // again at once, at no cost
+)
+
+func (l Lease) finishItem(o Outcome) []byte {
+	it := struct {
+		ID     string  `json:"id"`
+		Token  string  `json:"t"`
+		Kind   Kind    `json:"o"`
+		Delay  int64   `json:"d"`
+		Result *string `json:"r,omitempty"`
+		Error  *string `json:"err,omitempty"`
+		Stack  *string `json:"stack,omitempty"`
+	}{ID: l.JobID, Token: l.Token, Kind: o.Kind, Delay: millis(o.Delay)}
+	if o.Kind == Completed {
+		it.Result = optional(string(o.Result))
+	} else {
+		it.Error = optional(textOf(o.Error, maxError))
+		it.Stack = optional(textOf(o.Stack, maxStack))
+	}
+	return job.Payload(it)
+}
+
+// Finish ends the run and returns the job's new state. A repeat after a lost
+// reply returns what the first call made of it. ErrLeaseLost means that
+// nothing was changed, because the lease had ended before.
+func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, error) {
+	if o.Kind == Completed && o.Result != nil {
+		if err := job.CheckJSON("result", o.Result); err != nil {
+			return "", err
+		}
+	}
+	rows, err := q.db.Merge(ctx, opFinish, l.finishItem(o))
+	if err != nil {
+		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, err)
+	}
+	if !rows[0].Bool(1) {
+		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, ErrLeaseLost)
+	}
+	if o.Kind == HandedBack {
+		q.signal()
+	}
+	return job.State(rows[0].Str(2)), nil
+}
+
+// Commit completes the run together with whatever fill records, in one batch:
+// all of it happens or none. It is safe to repeat after a lost reply.
+func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fill func(*Batch)) error {
+	if err := job.CheckJSON("result", orNull(result)); err != nil {
+		return err
+	}
+	b := q.NewBatch(ctx)
+	b.parent = l.JobID
+	l.Guard(&b.Batch)
+	fill(b)
+	array := "[" + string(l.finishItem(Outcome{Kind: Completed, Result: result})) + "]"
+	for _, sql := range finishStatements[:len(finishStatements)-1] {
+		b.Exec(sql, array)
+	}
+	_, err := q.Write(ctx, b)
+	if libsql.GuardIndex(err) != 0 {
+		return err
+	}
+	landed, err := q.landed(ctx, l)
+	if err == nil && !landed {
+		err = fmt.Errorf("commit job %s: %w", l.JobID, ErrLeaseLost)
+	}
+	return err
+}
+
+func orNull(v json.RawMessage) json.RawMessage {
+	if v == nil {
+		return json.RawMessage("null")
+	}
+	return v
+}
+
+// landed says whether the job was finished under this very lease.
+func (q *Queue) landed(ctx context.Context, l Lease) (bool, error) {
+	res, err := q.db.Read(ctx, libsql.Query(finishStatements[len(finishStatements)-1], "["+string(l.finishItem(Outcome{}))+"]"))
+	if err != nil {
+		return false, err
+	}
+	return res[0].Rows[0].Bool(1), nil
+}
+
+// Rescued is a job whose lease ran out.
+type Rescued struct {
+	ID, Type string
+	State    job.State // queued again, or canceled if that was asked for
+	Crashes  int64
+}
+
+// Rescue takes back jobs whose lease has run out, up to a hundred.
+func (q *Queue) Rescue(ctx context.Context) ([]Rescued, error) {
+	var b libsql.Batch
+	b.Exec(sqlRescueRuns)
+	b.Exec(sqlRescueKeys)
+	n := b.Query(sqlRescue)
+	res, err := q.db.Write(ctx, &b)
+	if err != nil {
+		return nil, fmt.Errorf("rescue: %w", err)
+	}
+	out := make([]Rescued, len(res[n].Rows))
+	for i, r := range res[n].Rows {
+		out[i] = Rescued{ID: r.Str(0), Type: r.Str(1), State: job.State(r.Str(2)), Crashes: r.Int(3)}
+	}
+	return out, nil
+}
+
+// Look says whether a claim or a rescue would find anything. It only reads.
+func (q *Queue) Look(ctx context.Context) (Sight, error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlLook))
+	if err != nil {
+		return Sight{}, fmt.Errorf("look: %w", err)
+	}
+	r := res[0].Rows[0]
+	s := Sight{Ready: r.Bool(0), Expired: r.Bool(2)}
+	if ms := r.IntPtr(1); ms != nil {
+		due := time.Duration(max(*ms, 0)) * time.Millisecond
+		s.NextDue = &due
+	}
+	return s, nil
+}
+
+// Sight is what Look saw.
+type Sight struct {
+	Ready   bool           // a job can be claimed
+	NextDue *time.Duration // until a waiting job becomes due
+	Expired bool           // a lease has run out
+}
+
+// Runner is a row of the runners table.
+type Runner struct {
+	ID          string   `json:"id"`
+	Host        string   `json:"host"`
+	PID         int64    `json:"pid"`
+	Version     string   `json:"version"`
+	Queues      []string `json:"queues"` // empty for all
+	Types       []string `json:"types"`
+	Concurrency int64    `json:"concurrency"`
+	StartedAt   job.Time `json:"started_at"`
+	HeartbeatAt job.Time `json:"heartbeat_at"`
+}
+
+// Register writes the runner's row or renews its heartbeat.
+func (q *Queue) Register(ctx context.Context, r Runner) error {
+	if r.Queues == nil {
+		r.Queues = []string{}
+	}
+	var b libsql.Batch
+	b.Exec(sqlRunner, r.ID, r.Host, r.PID, r.Version, string(job.Payload(r.Queues)), string(job.Payload(r.Types)), r.Concurrency)
+	b.Exec(sqlRunnersForget)
+	if _, err := q.db.Write(ctx, &b); err != nil {
+		return fmt.Errorf("register runner: %w", err)
+	}
+	return nil
+}
+
+// Unregister removes the runner's row.
+func (q *Queue) Unregister(ctx context.Context, id string) error {
+	var b libsql.Batch
+	b.Exec(sqlRunnerGone, id)
+	if _, err := q.db.Write(ctx, &b); err != nil {
+		return fmt.Errorf("unregister runner: %w", err)
+	}
+	return nil
+}
+
+// Backoff is how long a job of the type waits after its nth failure.
+func (q *Queue) Backoff(typ string, failures int64) time.Duration {
+	var b [4]byte
+	q.sys.Read(b[:])
+	random := float64(uint32(b[0])|uint32(b[1])<<8|uint32(b[2])<<16|uint32(b[3])<<24) / (1 << 32)
+	return q.types.Lookup(typ).Backoff.Delay(failures, random)
+}
+
+// WriteUnder applies what fill records if the lease still holds.
+func (q *Queue) WriteUnder(ctx context.Context, l Lease, fill func(*Batch)) error {
+	b := q.NewBatch(ctx)
+	b.parent = l.JobID
+	l.Guard(&b.Batch)
+	fill(b)
+	_, err := q.Write(ctx, b)
+	if libsql.GuardIndex(err) == 0 {
+		err = ErrLeaseLost
+	}
+	if err != nil {
+		return fmt.Errorf("write for job %s: %w", l.JobID, err)
+	}
+	return nil
+}

@@ -1,0 +1,299 @@
+// Package queue is the durable job queue: it stores jobs, hands them to
+// runners under leases, and takes back what they became. Every transition is
+// one recorded batch, fenced by the token of the claim; docs/lifecycle.md is
+// its specification. It may import core/job, core/libsql, core/system and the
+// trace helpers of core/telemetry; it knows nothing of handlers or mail.
+package queue
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/telemetry"
+)
+
+// Errors that callers act on.
+var (
+	ErrNotFound     = errors.New("no such job")
+	ErrInvalidState = errors.New("the job's state does not allow this")
+	ErrKeyInUse     = errors.New("the job's idempotency key is held by another job")
+	ErrIDInUse      = errors.New("the id belongs to a job of another type")
+	// ErrLeaseLost means that the token no longer holds the job: another
+	// runner has it, or it was taken back. Nothing was changed.
+	ErrLeaseLost = errors.New("the lease on the job is lost")
+)
+
+// Queue is a handle on the jobs of one database. It is safe for concurrent use.
+type Queue struct {
+	db    libsql.DB
+	sys   system.System
+	types job.Types
+	ready chan struct{}
+}
+
+// New returns a queue over db. types fill in what an enqueuer leaves out.
+func New(db libsql.DB, sys system.System, types job.Types) *Queue {
+	return &Queue{db: db, sys: sys, types: types, ready: make(chan struct{}, 1)}
+}
+
+// DB is the database under the queue.
+func (q *Queue) DB() libsql.DB { return q.db }
+
+// Ready receives after this process stored or freed a job, so that its own
+// worker need not wait for a poll.
+func (q *Queue) Ready() <-chan struct{} { return q.ready }
+
+func (q *Queue) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// NewID returns a UUIDv7 from the injected clock and randomness.
+func (q *Queue) NewID() string {
+	var b [16]byte
+	q.sys.Read(b[:])
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(q.sys.Now().UnixMilli())) //nolint:gosec // after 1970
+	copy(b[:6], ms[2:])
+	b[6] = 0x70 | b[6]&0x0f
+	b[8] = 0x80 | b[8]&0x3f
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// Enqueued says what became of a request to store a job.
+type Enqueued struct {
+	ID        string `json:"id"`
+	Duplicate bool   `json:"duplicate"` // the key was held: ID is the job that has it
+	Pruned    bool   `json:"pruned"`    // and that job is no longer stored
+}
+
+// item is a job as opEnqueue takes it.
+type item struct {
+	ID       string  `json:"id"`
+	Type     string  `json:"type"`
+	Queue    string  `json:"queue"`
+	Priority int     `json:"prio"`
+	Max      int     `json:"max"`
+	DelayMS  *int64  `json:"delay,omitempty"`
+	AtMS     *int64  `json:"nb,omitempty"`
+	Payload  string  `json:"payload"`
+	Key      *string `json:"key,omitempty"`
+	Scope    *string `json:"scope,omitempty"`
+	TTLMS    *int64  `json:"ttl,omitempty"`
+	Limit    *string `json:"limit,omitempty"`
+	Parent   *string `json:"parent,omitempty"`
+	Trace    *string `json:"trace,omitempty"`
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// encode checks a job and turns it into opEnqueue's item.
+func (q *Queue) encode(ctx context.Context, n *job.New) ([]byte, error) {
+	if err := n.Check(q.types); err != nil {
+		return nil, err
+	}
+	if n.ID == "" {
+		n.ID = q.NewID()
+	}
+	it := item{
+		ID: n.ID, Type: n.Type, Queue: n.Queue, Priority: n.Priority, Max: n.MaxAttempts, Payload: string(n.Payload),
+		Key: optional(n.Key), Scope: optional(string(n.KeyScope)), Limit: optional(n.LimitKey),
+		Parent: optional(n.ParentID), Trace: optional(telemetry.TraceParent(ctx)),
+	}
+	if n.Delay > 0 {
+		ms := n.Delay.Milliseconds()
+		it.DelayMS = &ms
+	}
+	if !n.NotBefore.IsZero() {
+		ms := n.NotBefore.UnixMilli()
+		it.AtMS = &ms
+	}
+	if n.KeyScope == job.ScopeUntil {
+		ms := n.KeyTTL.Milliseconds()
+		it.TTLMS = &ms
+	}
+	return json.Marshal(it)
+}
+
+// Enqueue stores one job. When it returns without error the job is durable.
+// An error of class unknown may be repeated safely with the same ID.
+func (q *Queue) Enqueue(ctx context.Context, n job.New) (Enqueued, error) {
+	out, err := q.EnqueueMany(ctx, []job.New{n})
+	if err != nil {
+		return Enqueued{}, err
+	}
+	return out[0], nil
+}
+
+// EnqueueMany stores all jobs or none, in one commit. A key that comes twice
+// refers to the first. The ids of jobs that had none are filled in.
+func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, error) {
+	if len(jobs) == 0 {
+		return []Enqueued{}, nil
+	}
+	items := make([][]byte, len(jobs))
+	for i := range jobs {
+		var err error
+		if items[i], err = q.encode(ctx, &jobs[i]); err != nil {
+			return nil, inItem(err, i, len(jobs))
+		}
+	}
+	rows, err := q.db.Merge(ctx, opEnqueue, items...)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	q.signal()
+	out := make([]Enqueued, len(rows))
+	for i, r := range rows {
+		out[i] = Enqueued{ID: r.Str(1), Duplicate: r.Bool(2), Pruned: r.Bool(3)}
+		if !out[i].Duplicate && r.Bool(4) {
+			return nil, inItem(fmt.Errorf("%s: %w", out[i].ID, ErrIDInUse), i, len(jobs))
+		}
+	}
+	return out, nil
+}
+
+// inItem says which of several jobs an error is about.
+func inItem(err error, i, n int) error {
+	var inv *job.Invalid
+	if n > 1 && errors.As(err, &inv) {
+		return &job.Invalid{Field: fmt.Sprintf("jobs[%d].%s", i, inv.Field), Code: inv.Code, Reason: inv.Reason}
+	}
+	return err
+}
+
+// Batch is a recorded batch that can also store jobs.
+type Batch struct {
+	libsql.Batch
+	q       *Queue
+	ctx     context.Context //nolint:containedctx // carries the trace into the follow-up jobs
+	parent  string
+	stored  int
+	problem error
+}
+
+// NewBatch starts a batch that [Queue.Write] applies.
+func (q *Queue) NewBatch(ctx context.Context) *Batch { return &Batch{q: q, ctx: ctx} }
+
+// Enqueue records that the job is stored with the batch, and returns its id.
+// If the job has a key that another one holds, that one stands for it.
+func (b *Batch) Enqueue(n job.New) string {
+	if n.ParentID == "" {
+		n.ParentID = b.parent
+	}
+	it, err := b.q.encode(b.ctx, &n)
+	if err != nil {
+		b.problem = errors.Join(b.problem, err)
+		return n.ID
+	}
+	array := "[" + string(it) + "]"
+	for _, sql := range opEnqueue.Stmts[:len(opEnqueue.Stmts)-1] {
+		b.Exec(sql, array)
+	}
+	b.stored++
+	return n.ID
+}
+
+// Write applies a batch and wakes this process's worker if it stored jobs.
+func (q *Queue) Write(ctx context.Context, b *Batch) ([]libsql.Result, error) {
+	if b.problem != nil {
+		return nil, b.problem
+	}
+	res, err := q.db.Write(ctx, &b.Batch)
+	if err == nil && b.stored > 0 {
+		q.signal()
+	}
+	return res, err
+}
+
+// Cancel ends a queued job at once and asks a running one to stop. Canceling
+// a canceled job changes nothing.
+func (q *Queue) Cancel(ctx context.Context, id string) (*job.Job, error) {
+	b := q.NewBatch(ctx)
+	b.Exec(sqlCancelKey, id)
+	n := b.Query(sqlCancel, id)
+	res, err := q.Write(ctx, b)
+	if err != nil {
+		return nil, fmt.Errorf("cancel job %s: %w", id, err)
+	}
+	j, err := q.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(res[n].Rows) == 0 && j.State != job.Canceled {
+		return nil, fmt.Errorf("cancel job %s, which is %s: %w", id, j.State, ErrInvalidState)
+	}
+	return j, nil
+}
+
+// Retry puts a failed or canceled job back into its queue with fresh budgets.
+// Finished steps are not run again. It takes the job's key again, for as long
+// as the job is active.
+func (q *Queue) Retry(ctx context.Context, id string) (*job.Job, error) {
+	if _, err := q.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	b := q.NewBatch(ctx)
+	b.Guard(sqlRetryGuardState, id)
+	b.Guard(sqlRetryGuardKey, id)
+	b.Exec(sqlRetryKey, id)
+	b.Exec(sqlRetry, id)
+	_, err := q.Write(ctx, b)
+	switch libsql.GuardIndex(err) {
+	case 0:
+		err = ErrInvalidState
+	case 1:
+		err = ErrKeyInUse
+	}
+	if err != nil {
+		return nil, fmt.Errorf("retry job %s: %w", id, err)
+	}
+	q.signal()
+	return q.Get(ctx, id)
+}
+
+// PullForward makes the queued job that holds (type, key) due now and says
+// whether there was one waiting for its time.
+func (q *Queue) PullForward(ctx context.Context, typ, key string) (bool, error) {
+	b := q.NewBatch(ctx)
+	n := b.Query(sqlPullForward, typ, key)
+	res, err := q.Write(ctx, b)
+	if err != nil {
+		return false, fmt.Errorf("pull forward %s: %w", typ, err)
+	}
+	pulled := len(res[n].Rows) > 0
+	if pulled {
+		q.signal()
+	}
+	return pulled, nil
+}
+
+// textOf makes text from a handler fit for the database: valid UTF-8, no NUL,
+// at most max bytes.
+func textOf(s string, max int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
+	if len(s) > max {
+		s = strings.ToValidUTF8(s[:max], "") + " …"
+	}
+	return s
+}
+
+func millis(d time.Duration) int64 { return d.Milliseconds() }

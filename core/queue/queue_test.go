@@ -1,0 +1,202 @@
+package queue_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/postroom/postroom/core/internal/dbtest"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+)
+
+// setup returns a queue over a fresh database whose clock stands still until
+// advance moves it.
+func setup(t *testing.T) (*queue.Queue, *clock) {
+	t.Helper()
+	db := dbtest.Open(t)
+	c := &clock{t: t, db: db}
+	c.set(1_700_000_000_000)
+	return queue.New(db, system.Real{}, job.Known()), c
+}
+
+// clock replaces the database's view of the time.
+type clock struct {
+	t  *testing.T
+	db libsql.DB
+	ms int64
+}
+
+func (c *clock) set(ms int64) {
+	c.t.Helper()
+	c.ms = ms
+	var b libsql.Batch
+	b.Exec("DROP VIEW IF EXISTS db_clock")
+	b.Exec("CREATE TABLE IF NOT EXISTS test_clock(ms INTEGER)")
+	b.Exec("DELETE FROM test_clock")
+	b.Exec("INSERT INTO test_clock VALUES (?)", ms)
+	b.Exec("CREATE VIEW db_clock(ms) AS SELECT ms FROM test_clock")
+	if _, err := c.db.Write(c.t.Context(), &b); err != nil {
+		c.t.Fatalf("set the clock: %v", err)
+	}
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.t.Helper()
+	c.set(c.ms + d.Milliseconds())
+}
+
+const lease = time.Minute
+
+func enqueue(t *testing.T, q *queue.Queue, n job.New) queue.Enqueued {
+	t.Helper()
+	if n.Type == "" {
+		n.Type = job.DebugEcho
+	}
+	e, err := q.Enqueue(t.Context(), n)
+	if err != nil {
+		t.Fatalf("enqueue: %v", err)
+	}
+	return e
+}
+
+func claim(t *testing.T, q *queue.Queue, limit int) []queue.Claimed {
+	t.Helper()
+	c, err := q.Claim(t.Context(), queue.ClaimRequest{
+		Runner: "r1", Token: q.NewToken(), Types: job.Known().Names(), Limit: limit, Lease: lease,
+	})
+	if err != nil {
+		t.Fatalf("claim: %v", err)
+	}
+	return c.Jobs
+}
+
+func claimOne(t *testing.T, q *queue.Queue) queue.Claimed {
+	t.Helper()
+	jobs := claim(t, q, 1)
+	if len(jobs) != 1 {
+		t.Fatalf("claimed %d jobs, want 1", len(jobs))
+	}
+	return jobs[0]
+}
+
+func finish(t *testing.T, q *queue.Queue, l queue.Lease, o queue.Outcome) job.State {
+	t.Helper()
+	s, err := q.Finish(t.Context(), l, o)
+	if err != nil {
+		t.Fatalf("finish: %v", err)
+	}
+	return s
+}
+
+func get(t *testing.T, q *queue.Queue, id string) *queue.Detail {
+	t.Helper()
+	d, err := q.Detail(t.Context(), id)
+	if err != nil {
+		t.Fatalf("get: %v", err)
+	}
+	return d
+}
+
+func TestLifeOfAJob(t *testing.T) {
+	t.Parallel()
+	q, _ := setup(t)
+	e := enqueue(t, q, job.New{Payload: json.RawMessage(`{"a": [1, "2024-01-02", "\u0000"]}`)})
+	c := claimOne(t, q)
+	if c.JobID != e.ID || c.Attempt != 1 || c.Run != 1 || string(c.Payload) != `{"a": [1, "2024-01-02", "\u0000"]}` {
+		t.Fatalf("claimed %+v", c)
+	}
+	if s := finish(t, q, c.Lease, queue.Outcome{Kind: queue.Completed, Result: json.RawMessage(`"done"`)}); s != job.Completed {
+		t.Fatalf("state %s, want completed", s)
+	}
+	d := get(t, q, e.ID)
+	if d.State != job.Completed || string(d.Result) != `"done"` || d.ClaimedBy != nil || d.FinishedAt == nil || len(d.Runs) != 1 || d.Runs[0].Outcome != "completed" || d.Runs[0].Runner != "r1" {
+		t.Fatalf("job %+v", d)
+	}
+	if more := claim(t, q, 10); len(more) != 0 {
+		t.Fatalf("a finished job was claimed: %+v", more)
+	}
+}
+
+func TestFailRetriesUntilTheBudgetIsSpent(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	e := enqueue(t, q, job.New{MaxAttempts: 2})
+	c := claimOne(t, q)
+	if s := finish(t, q, c.Lease, queue.Outcome{Kind: queue.Failed, Error: "boom", Delay: 2 * time.Second}); s != job.Queued {
+		t.Fatalf("state %s, want queued", s)
+	}
+	if jobs := claim(t, q, 1); len(jobs) != 0 {
+		t.Fatal("the job was claimed before its backoff was over")
+	}
+	clock.advance(2 * time.Second)
+	c = claimOne(t, q)
+	if s := finish(t, q, c.Lease, queue.Outcome{Kind: queue.Failed, Error: "boom again"}); s != job.Failed {
+		t.Fatalf("state %s, want failed", s)
+	}
+	d := get(t, q, e.ID)
+	if d.Attempts != 2 || d.Failures != 2 || d.LastError == nil || *d.LastError != "boom again" || len(d.Runs) != 2 || d.Runs[0].Outcome != "retried" || d.Runs[1].Outcome != "failed" {
+		t.Fatalf("job %+v", d)
+	}
+}
+
+func TestAStaleWorkerChangesNothing(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	e := enqueue(t, q, job.New{})
+	stale := claimOne(t, q)
+	clock.advance(lease + time.Second)
+	rescued, err := q.Rescue(t.Context())
+	if err != nil || len(rescued) != 1 || rescued[0].Crashes != 1 {
+		t.Fatalf("rescued %+v, %v", rescued, err)
+	}
+	if _, err := q.Finish(t.Context(), stale.Lease, queue.Outcome{Kind: queue.Completed}); !errors.Is(err, queue.ErrLeaseLost) {
+		t.Fatalf("finish after a rescue: %v, want ErrLeaseLost", err)
+	}
+	if jobs := claim(t, q, 1); len(jobs) != 0 {
+		t.Fatal("a rescued job was claimed without its delay")
+	}
+	clock.advance(2 * time.Second)
+	fresh := claimOne(t, q)
+	if _, err := q.Finish(t.Context(), stale.Lease, queue.Outcome{Kind: queue.Completed}); !errors.Is(err, queue.ErrLeaseLost) {
+		t.Fatalf("finish under another's lease: %v, want ErrLeaseLost", err)
+	}
+	beats, err := q.Heartbeat(t.Context(), []queue.Lease{stale.Lease, fresh.Lease}, lease)
+	if err != nil || beats[0].Held || !beats[1].Held {
+		t.Fatalf("beats %+v, %v", beats, err)
+	}
+	finish(t, q, fresh.Lease, queue.Outcome{Kind: queue.Fatal, Error: "no"})
+	d := get(t, q, e.ID)
+	if d.State != job.Failed || d.Attempts != 2 || d.Crashes != 1 || d.Failures != 1 || len(d.Runs) != 2 || d.Runs[0].Outcome != "rescued" {
+		t.Fatalf("job %+v", d)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	a := enqueue(t, q, job.New{Key: "k", KeyScope: job.ScopeActive})
+	if b := enqueue(t, q, job.New{Key: "k", KeyScope: job.ScopeActive, Payload: json.RawMessage("1")}); !b.Duplicate || b.ID != a.ID {
+		t.Fatalf("duplicate %+v, want %s", b, a.ID)
+	}
+	finish(t, q, claimOne(t, q).Lease, queue.Outcome{Kind: queue.Completed})
+	if b := enqueue(t, q, job.New{Key: "k", KeyScope: job.ScopeActive}); b.Duplicate {
+		t.Fatal("an active key outlived its job")
+	}
+	u := enqueue(t, q, job.New{Key: "u"})
+	clock.advance(23 * time.Hour)
+	if b := enqueue(t, q, job.New{Key: "u"}); !b.Duplicate || b.ID != u.ID {
+		t.Fatalf("%+v, want a duplicate of %s", b, u.ID)
+	}
+	clock.advance(2 * time.Hour)
+	if b := enqueue(t, q, job.New{Key: "u"}); b.Duplicate {
+		t.Fatal("a key outlived its time to live")
+	}
+	many, err := q.EnqueueMany(t.Context(), []job.New{{Type: "x", Key: "m"}, {Type: "x"}, {Type: "x", Key: "m"}, {Type: "y", Key: "m"}})
+	if err != nil || many[0].Duplicate || many[1].Duplicate || !many[2].Duplicate || many[2].ID != many[0].ID || many[3].Duplicate {
+		t.Fatalf("%+v, %v", many, err)
+	}
+}

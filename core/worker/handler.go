@@ -1,0 +1,113 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// Handler runs jobs of one type. What it returns becomes the job's result;
+// what its error says becomes of the job is told in package job. The context
+// ends when the job is canceled, its lease is lost, its time is up or the
+// runner stops; context.Cause says which.
+type Handler[P any] func(ctx context.Context, j *Job[P]) (result any, err error)
+
+// Job is what a handler is given.
+type Job[P any] struct {
+	*Run
+	Payload P
+}
+
+// Binding binds a handler to its job type. A service lists them all in one
+// place.
+type Binding struct {
+	Type   string
+	handle func(ctx context.Context, r *Run) (any, error)
+}
+
+// Bind makes a binding. A payload that does not decode into P fails the job
+// for good, with the position of the mistake.
+func Bind[P any](typ string, h Handler[P]) Binding {
+	return Binding{Type: typ, handle: func(ctx context.Context, r *Run) (any, error) {
+		j := &Job[P]{Run: r}
+		if err := json.Unmarshal(r.claimed.Payload, &j.Payload); err != nil {
+			return nil, job.Fatal(payloadError(r.claimed.Payload, err))
+		}
+		return h(ctx, j)
+	}}
+}
+
+// payloadError says where a payload does not fit, without quoting it.
+func payloadError(payload []byte, err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		where := "the payload"
+		if wrong.Field != "" {
+			where = "payload." + wrong.Field
+		}
+		line := 1 + bytes.Count(payload[:min(int(wrong.Offset), len(payload))], []byte("\n"))
+		return fmt.Errorf("%s (byte %d, line %d) must be of type %s", where, wrong.Offset, line, wrong.Type)
+	}
+	return errors.New("the payload does not decode")
+}
+
+// Run is one run of a job, as its handler sees it.
+type Run struct {
+	claimed   queue.Claimed
+	queue     *queue.Queue
+	committed atomic.Bool
+}
+
+// ID is the job's id.
+func (r *Run) ID() string { return r.claimed.JobID }
+
+// Attempt counts the job's runs from 1, less those handed back or snoozed.
+func (r *Run) Attempt() int64 { return r.claimed.Attempt }
+
+// Number is the number of this run. Unlike Attempt it is never given twice.
+func (r *Run) Number() int64 { return r.claimed.Run }
+
+// Failures counts the failed attempts before this one.
+func (r *Run) Failures() int64 { return r.claimed.Failures }
+
+// Commit completes the job together with whatever fill records: the handler's
+// own rows, follow-up jobs. All of it happens or none. It is safe to call
+// again after an error. After it succeeded what the handler returns no longer
+// matters.
+func (r *Run) Commit(ctx context.Context, result any, fill func(*queue.Batch)) error {
+	encoded, err := encodeResult(result)
+	if err != nil {
+		return err
+	}
+	if err := r.queue.Commit(ctx, r.claimed.Lease, encoded, fill); err != nil {
+		return err
+	}
+	r.committed.Store(true)
+	return nil
+}
+
+// Write applies a batch while the job is held: fill's statements come after
+// the check of the lease.
+func (r *Run) Write(ctx context.Context, fill func(*queue.Batch)) error {
+	return r.queue.WriteUnder(ctx, r.claimed.Lease, fill)
+}
+
+func encodeResult(result any) (json.RawMessage, error) {
+	if result == nil {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(result)
+	if err == nil {
+		err = job.CheckJSON("result", encoded)
+	}
+	if err != nil {
+		return nil, job.Fatal(fmt.Errorf("the result cannot be stored: %w", err))
+	}
+	return encoded, nil
+}

@@ -1,0 +1,191 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/step"
+	"github.com/postroom/postroom/core/telemetry"
+)
+
+// activeRun is a job in hand, from its claim until what became of it is
+// stored.
+type activeRun struct {
+	claimed queue.Claimed
+	ctx     context.Context //nolint:containedctx // the run's own, for its log lines
+	cancel  context.CancelCauseFunc
+	log     zerolog.Logger
+
+	mu       sync.Mutex
+	deadline time.Time // local end of the lease
+}
+
+func (r *activeRun) leaseEnds() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.deadline
+}
+
+func (r *activeRun) extend(to time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deadline = to
+}
+
+// start takes a slot for a claimed job and runs it.
+func (w *Worker) start(ctx context.Context, c queue.Claimed) {
+	ctx = telemetry.ContextWithTraceParent(ctx, c.TraceParent)
+	ctx, span := telemetry.QueueJob(ctx, telemetry.JobInfo{ID: c.JobID, Type: c.Type, Queue: c.Queue, Attempt: int(c.Attempt)})
+	ctx, cancel := context.WithCancelCause(ctx)
+	r := &activeRun{claimed: c, cancel: cancel, deadline: c.Deadline}
+	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
+	r.ctx = ctx
+	w.mu.Lock()
+	w.active[r] = struct{}{}
+	w.mu.Unlock()
+	w.sys.Go("job", func() {
+		err := w.work(r)
+		telemetry.End(span, err)
+		cancel(nil)
+		w.mu.Lock()
+		delete(w.active, r)
+		w.mu.Unlock()
+		select {
+		case w.freed <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// work runs the handler and stores what became of the job. The error returned
+// is the run's, for its span.
+func (w *Worker) work(r *activeRun) error {
+	c := r.claimed
+	handlerCtx, stop := context.WithTimeoutCause(r.ctx, w.types.Lookup(c.Type).Timeout, ErrTimeout)
+	defer stop()
+	handlerCtx = step.NewContext(handlerCtx, step.NewRecorder(w.q.DB(), c.Lease, c.Run, w.sys.Now))
+	run := &Run{claimed: c, queue: w.q}
+	result, stack, err := w.protect(handlerCtx, run)
+	if run.committed.Load() {
+		if err != nil {
+			r.log.Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")
+		}
+		w.metrics.finished(c.Type, string(queue.Completed))
+		r.log.Debug().Ctx(r.ctx).Msg("job completed")
+		return nil
+	}
+	o := w.outcome(r, handlerCtx, result, stack, err)
+	w.store(r, o)
+	return err
+}
+
+// protect calls the handler so that neither a panic nor a runtime.Goexit gets
+// past it.
+func (w *Worker) protect(ctx context.Context, run *Run) (result any, stack string, err error) {
+	done := make(chan struct{})
+	w.sys.Go("handler", func() {
+		returned := false
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				result, stack, err = nil, string(debug.Stack()), fmt.Errorf("panic: %v", p)
+			} else if !returned {
+				result, stack, err = nil, string(debug.Stack()), errors.New("panic: the handler ended its goroutine")
+			}
+		}()
+		result, err = w.bound[run.claimed.Type].handle(ctx, run)
+		returned = true
+	})
+	<-done
+	return result, stack, err
+}
+
+// outcome turns a handler's answer into what is asked of the queue.
+func (w *Worker) outcome(r *activeRun, ctx context.Context, result any, stack string, err error) queue.Outcome {
+	var encoded json.RawMessage
+	if err == nil {
+		if encoded, err = encodeResult(result); err == nil {
+			return queue.Outcome{Kind: queue.Completed, Result: encoded}
+		}
+	}
+	if d, ok := job.SnoozeOf(err); ok {
+		return queue.Outcome{Kind: queue.Snoozed, Delay: d}
+	}
+	cause := context.Cause(ctx)
+	if errors.Is(cause, ErrShutdown) && stack == "" && !job.IsFatal(err) {
+		return queue.Outcome{Kind: queue.HandedBack}
+	}
+	if errors.Is(cause, ErrTimeout) {
+		err = fmt.Errorf("timed out after %s: %w", w.types.Lookup(r.claimed.Type).Timeout, err)
+	}
+	o := queue.Outcome{Kind: queue.Failed, Error: err.Error(), Stack: stack}
+	if job.IsFatal(err) {
+		o.Kind = queue.Fatal
+	} else if d, ok := job.RetryAfterOf(err); ok {
+		o.Delay = d
+	} else {
+		o.Delay = w.q.Backoff(r.claimed.Type, r.claimed.Failures+1)
+	}
+	return o
+}
+
+// store puts the outcome down, through outages, until the lease has run out:
+// after that other runners take care of the job.
+func (w *Worker) store(r *activeRun, o queue.Outcome) {
+	ctx := context.WithoutCancel(r.ctx)
+	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		state, err := w.q.Finish(ctx, r.claimed.Lease, o)
+		switch {
+		case errors.Is(err, queue.ErrLeaseLost):
+			w.metrics.finished(r.claimed.Type, "lease_lost")
+			r.log.Warn().Ctx(ctx).Str("outcome", string(o.Kind)).Msg("the lease was lost before the outcome could be stored; nothing was changed")
+			return
+		case libsql.ClassOf(err) == libsql.Invalid || libsql.ClassOf(err) == libsql.Constraint:
+			if o.Kind == queue.Fatal {
+				r.log.Error().Ctx(ctx).Err(err).Msg("the outcome cannot be stored; the job is left to the next runner")
+				return
+			}
+			o = queue.Outcome{Kind: queue.Fatal, Error: "the outcome cannot be stored: " + err.Error()}
+			continue
+		}
+		w.note("finish", err)
+		if err == nil {
+			w.report(r, o, state)
+			return
+		}
+		if w.sys.Now().After(r.leaseEnds()) {
+			r.log.Error().Ctx(ctx).Err(err).Msg("the outcome could not be stored while the lease held")
+			return
+		}
+		w.pause(ctx, delay)
+	}
+}
+
+// report writes the run's one log line.
+func (w *Worker) report(r *activeRun, o queue.Outcome, state job.State) {
+	outcome := string(o.Kind)
+	if state == job.Canceled {
+		outcome = "canceled"
+	}
+	w.metrics.finished(r.claimed.Type, outcome)
+	switch {
+	case state == job.Failed:
+		r.log.Error().Ctx(r.ctx).Str("error", o.Error).Msg("job failed")
+	case state == job.Canceled:
+		r.log.Info().Ctx(r.ctx).Msg("job canceled")
+	case o.Kind == queue.Failed:
+		r.log.Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("job failed; it will be tried again")
+	default:
+		r.log.Debug().Ctx(r.ctx).Str("outcome", outcome).Msg("job " + outcome)
+	}
+}

@@ -1,0 +1,331 @@
+// Package worker runs jobs: it claims them, runs their handlers, keeps their
+// leases alive and puts down what became of them. It survives panics, outages
+// of the database and the death of other runners, and stops without losing or
+// spending anything. It may import core/job, core/queue, core/step,
+// core/system and core/telemetry; it knows no handler.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+)
+
+// Config says how a worker works. All fields are required.
+type Config struct {
+	Runner       queue.Runner // ID, Host, PID, Version; the rest is filled in
+	Queues       []string     // nil for all
+	Concurrency  int
+	Lease        time.Duration
+	Heartbeat    time.Duration
+	Poll         time.Duration // slowest fallback when nothing signals
+	DrainTimeout time.Duration
+}
+
+// Why a handler's context ended: see context.Cause.
+var (
+	ErrCanceled = errors.New("the job's cancel was requested")
+	ErrTimeout  = errors.New("the job ran longer than its type allows")
+	ErrShutdown = errors.New("the runner is shutting down")
+)
+
+// Worker runs jobs until it is told to stop.
+type Worker struct {
+	cfg   Config
+	q     *queue.Queue
+	sys   system.System
+	types job.Types
+	log   zerolog.Logger
+	bound map[string]Binding
+
+	wake  chan struct{}      // something may be claimable
+	dueIn chan time.Duration // a waiting job becomes due that soon
+	hurry chan struct{}      // closed when the drain is cut short
+	once  sync.Once
+
+	mu       sync.Mutex
+	active   map[*activeRun]struct{}
+	freed    chan struct{} // a slot became free
+	draining bool
+	contact  time.Time // since when every call to the database succeeded; zero after a failure
+	troubles map[string]libsql.Class
+	reported map[string]bool // unknown job types already warned of
+	metrics  metrics
+}
+
+// New returns a worker for the given handlers.
+func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger, cfg Config, bindings ...Binding) (*Worker, error) {
+	w := &Worker{
+		cfg: cfg, q: q, sys: sys, types: types, log: log,
+		bound: map[string]Binding{}, active: map[*activeRun]struct{}{},
+		wake: make(chan struct{}, 1), dueIn: make(chan time.Duration, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
+		troubles: map[string]libsql.Class{}, reported: map[string]bool{},
+	}
+	for _, b := range bindings {
+		if _, known := types[b.Type]; !known {
+			return nil, fmt.Errorf("worker: a handler is bound to %s, which is no known job type", b.Type)
+		}
+		if _, twice := w.bound[b.Type]; twice {
+			return nil, fmt.Errorf("worker: two handlers are bound to %s", b.Type)
+		}
+		w.bound[b.Type] = b
+		w.cfg.Runner.Types = append(w.cfg.Runner.Types, b.Type)
+	}
+	w.cfg.Runner.Queues, w.cfg.Runner.Concurrency = cfg.Queues, int64(cfg.Concurrency)
+	var err error
+	w.metrics, err = newMetrics()
+	return w, err
+}
+
+// Hurry cuts the waiting of a shutdown short.
+func (w *Worker) Hurry() { w.once.Do(func() { close(w.hurry) }) }
+
+// Draining says whether the worker is stopping.
+func (w *Worker) Draining() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.draining
+}
+
+// Running is the number of jobs in hand.
+func (w *Worker) Running() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.active)
+}
+
+// Run works until ctx ends, then stops in order: it claims no more, lets
+// handlers finish, cancels those that take too long, hands back what is left,
+// and returns within the drain timeout.
+func (w *Worker) Run(ctx context.Context) error {
+	// Handlers and heartbeats go on while the worker drains.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	var loops sync.WaitGroup
+	start := func(name string, ctx context.Context, loop func(context.Context)) {
+		loops.Add(1)
+		w.sys.Go(name, func() { defer loops.Done(); loop(ctx) })
+	}
+	start("housekeeping", work, w.housekeeping)
+	start("watch", ctx, w.watch)
+	w.claimLoop(ctx, work)
+	w.drain(work)
+	stopWork()
+	loops.Wait()
+	return nil
+}
+
+// claimLoop claims whenever there are free slots and a reason to look.
+func (w *Worker) claimLoop(ctx, work context.Context) {
+	due := w.sys.NewTimer(time.Hour)
+	defer due.Stop()
+	backoff := w.cfg.Poll / 10
+	for ctx.Err() == nil {
+		free := w.free()
+		if free == 0 {
+			select {
+			case <-w.freed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		full, next, err := w.claim(work, free)
+		if err != nil {
+			// The housekeeping loop will see when the database is back; until
+			// then the tries become rarer, up to the poll interval.
+			w.pause(ctx, backoff)
+			backoff = min(2*backoff, w.cfg.Poll)
+			continue
+		}
+		backoff = w.cfg.Poll / 10
+		if full {
+			continue // there may be more
+		}
+		if next != nil {
+			due.Reset(*next)
+		}
+		w.waitForReason(ctx, due)
+	}
+}
+
+// waitForReason returns when a claim may find something.
+func (w *Worker) waitForReason(ctx context.Context, due system.Timer) {
+	for {
+		select {
+		case <-w.wake:
+			return
+		case <-w.q.Ready():
+			return
+		case <-due.C():
+			return
+		case d := <-w.dueIn:
+			due.Reset(d)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *Worker) pause(ctx context.Context, d time.Duration) {
+	t := w.sys.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-ctx.Done():
+	}
+}
+
+// claim takes jobs for the free slots and starts them. full says that every
+// slot was filled.
+func (w *Worker) claim(ctx context.Context, free int) (full bool, next *time.Duration, err error) {
+	req := queue.ClaimRequest{
+		Runner: w.cfg.Runner.ID, Token: w.q.NewToken(), Types: w.cfg.Runner.Types,
+		Queues: w.cfg.Queues, Limit: free, Lease: w.cfg.Lease,
+	}
+	deadline := w.sys.Now().Add(w.cfg.Lease)
+	got, err := w.q.Claim(ctx, req)
+	if libsql.ClassOf(err) == libsql.Unknown {
+		// The claim may have landed: what carries its token is ours.
+		got.Jobs, err = w.recoverClaim(ctx, req.Token, deadline)
+	}
+	w.note("claim", err)
+	if err != nil {
+		return false, nil, err
+	}
+	for _, c := range got.Jobs {
+		w.start(ctx, c)
+	}
+	return len(got.Jobs) == free, got.NextDue, nil
+}
+
+// recoverClaim asks until it gets an answer or the leases in question have
+// run out, after which other runners take care of the jobs.
+func (w *Worker) recoverClaim(ctx context.Context, token string, deadline time.Time) ([]queue.Claimed, error) {
+	for {
+		jobs, err := w.q.ClaimedBy(ctx, token, deadline)
+		if err == nil || ctx.Err() != nil || w.sys.Now().After(deadline) {
+			return jobs, err
+		}
+		w.note("claim", err)
+		w.pause(ctx, w.cfg.Poll)
+	}
+}
+
+func (w *Worker) free() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cfg.Concurrency - len(w.active)
+}
+
+func (w *Worker) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// drain stops as guarantee 10 asks. Handlers have four fifths of the drain
+// timeout to end by themselves and most of the rest to heed their context.
+func (w *Worker) drain(ctx context.Context) {
+	w.mu.Lock()
+	w.draining = true
+	n := len(w.active)
+	w.mu.Unlock()
+	w.log.Info().Int("running", n).Msg("draining")
+	if !w.idleWithin(w.cfg.DrainTimeout*8/10, w.hurry) {
+		w.each(func(r *activeRun) { r.cancel(ErrShutdown) })
+		grace := min(w.cfg.DrainTimeout/10, 2*time.Second)
+		if !w.idleWithin(grace, nil) {
+			w.handBackAll(ctx)
+		}
+	}
+	bound, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	w.note("unregister", w.q.Unregister(bound, w.cfg.Runner.ID))
+}
+
+// idleWithin waits until nothing runs, d has passed or cut is closed.
+func (w *Worker) idleWithin(d time.Duration, cut <-chan struct{}) bool {
+	t := w.sys.NewTimer(d)
+	defer t.Stop()
+	for {
+		if w.Running() == 0 {
+			return true
+		}
+		select {
+		case <-w.freed:
+		case <-cut:
+			return false
+		case <-t.C():
+			return w.Running() == 0
+		}
+	}
+}
+
+func (w *Worker) each(fn func(*activeRun)) {
+	w.mu.Lock()
+	runs := make([]*activeRun, 0, len(w.active))
+	for r := range w.active {
+		runs = append(runs, r)
+	}
+	w.mu.Unlock()
+	for _, r := range runs {
+		fn(r)
+	}
+}
+
+// handBackAll is the last write for handlers that ignore their context: their
+// jobs go back unspent, and whatever the handlers still do is fenced off.
+func (w *Worker) handBackAll(ctx context.Context) {
+	bound, cancel := context.WithTimeout(ctx, min(w.cfg.DrainTimeout/10, 2*time.Second))
+	defer cancel()
+	var wg sync.WaitGroup
+	w.each(func(r *activeRun) {
+		wg.Add(1)
+		w.sys.Go("hand back", func() {
+			defer wg.Done()
+			_, err := w.q.Finish(bound, r.claimed.Lease, queue.Outcome{Kind: queue.HandedBack})
+			r.log.Warn().Ctx(r.ctx).Err(err).Msg("handed back while its handler was still running")
+		})
+	})
+	wg.Wait()
+}
+
+// note logs a background failure once per class and its end, counts it, and
+// keeps the time of unbroken contact that a rescuer needs.
+func (w *Worker) note(what string, err error) {
+	class := libsql.ClassOf(err)
+	if err != nil && class == "" {
+		class = "other"
+	}
+	w.mu.Lock()
+	before := w.troubles[what]
+	if err == nil {
+		delete(w.troubles, what)
+		if w.contact.IsZero() {
+			w.contact = w.sys.Now()
+		}
+	} else {
+		w.troubles[what] = class
+		w.contact = time.Time{}
+	}
+	w.mu.Unlock()
+	switch {
+	case err != nil:
+		w.metrics.trouble(what, string(class))
+		if class != before {
+			w.log.Error().Err(err).Str("doing", what).Str("class", string(class)).Msg("the database does not answer; trying again")
+		}
+	case before != "":
+		w.log.Info().Str("doing", what).Str("class", string(before)).Msg("the database answers again")
+	}
+}

@@ -1,0 +1,109 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/debugjobs"
+	"github.com/postroom/postroom/core/internal/dbtest"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/worker"
+)
+
+// rig is a worker over a fresh database.
+type rig struct {
+	t    *testing.T
+	q    *queue.Queue
+	w    *worker.Worker
+	stop context.CancelFunc
+	done chan error
+}
+
+func start(t *testing.T, bindings ...worker.Binding) *rig {
+	t.Helper()
+	return startOn(t, queue.New(dbtest.Open(t), system.Real{}, job.Known()), "runner-1", bindings...)
+}
+
+func startOn(t *testing.T, q *queue.Queue, id string, bindings ...worker.Binding) *rig {
+	t.Helper()
+	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+		Runner: queue.Runner{ID: id, Host: "test", Version: "test"}, Concurrency: 4,
+		Lease: time.Second, Heartbeat: 200 * time.Millisecond, Poll: 50 * time.Millisecond, DrainTimeout: 5 * time.Second,
+	}, append(debugjobs.Bindings(), bindings...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &rig{t: t, q: q, w: w, stop: cancel, done: make(chan error, 1)}
+	go func() { r.done <- w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-r.done; r.done <- nil })
+	return r
+}
+
+func (r *rig) enqueue(typ, payload string) string {
+	r.t.Helper()
+	e, err := r.q.Enqueue(r.t.Context(), job.New{Type: typ, Payload: json.RawMessage(payload)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return e.ID
+}
+
+// await polls until the job is in the state; the test's own deadline bounds it.
+func (r *rig) await(id string, state job.State) *queue.Detail {
+	r.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		d, err := r.q.Detail(r.t.Context(), id)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if d.State == state {
+			return d
+		}
+		if d.State.Final() {
+			r.t.Fatalf("job %s is %s, want %s: %+v", id, d.State, state, d)
+		}
+	}
+	return nil
+}
+
+func TestDebugJobs(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	t.Run("echo returns its payload", func(t *testing.T) {
+		d := r.await(r.enqueue(job.DebugEcho, `{"a":[1,2,{"b":null}]}`), job.Completed)
+		if string(d.Result) != `{"a":[1,2,{"b":null}]}` {
+			t.Errorf("result %s", d.Result)
+		}
+	})
+	t.Run("steps are replayed after a failure", func(t *testing.T) {
+		d := r.await(r.enqueue(job.DebugSteps, `{"n":5,"fail_after":3}`), job.Completed)
+		if string(d.Result) != `{"steps":[1,1,1,2,2]}` || d.Attempts != 2 || len(d.Steps) != 5 {
+			t.Errorf("result %s, attempts %d, steps %+v", d.Result, d.Attempts, d.Steps)
+		}
+	})
+	t.Run("a panic is a failed attempt with its stack", func(t *testing.T) {
+		e, err := r.q.Enqueue(t.Context(), job.New{Type: job.DebugPanic, MaxAttempts: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := r.await(e.ID, job.Failed)
+		if *d.LastError != "panic: debug.panic" || d.Runs[0].Stack == nil {
+			t.Errorf("job %+v", d)
+		}
+	})
+	t.Run("a payload that does not decode is fatal", func(t *testing.T) {
+		d := r.await(r.enqueue(job.DebugSleep, `{"ms":"soon"}`), job.Failed)
+		if *d.LastError != "payload.ms (byte 12, line 1) must be of type int64" || d.Attempts != 1 {
+			t.Errorf("error %q", *d.LastError)
+		}
+	})
+}
