@@ -1,0 +1,133 @@
+package mail
+
+// The SQL of the mail side's tables. TEXT goes out as BLOB: the driver would
+// guess dates in it. Lists are newest first by id: a UUIDv7 begins with its
+// time.
+
+const (
+	accountColumns = `CAST(id AS BLOB), CAST(provider AS BLOB), CAST(email AS BLOB), display_name,
+ CAST(config_json AS BLOB), CAST(state_json AS BLOB), created_at, updated_at`
+
+	sqlAccount  = `SELECT ` + accountColumns + ` FROM accounts WHERE id = ?`
+	sqlAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2`
+
+	sqlInsertAccount = `INSERT INTO accounts(id, provider, email, display_name, config_json, created_at, updated_at)
+ SELECT ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
+
+	sqlAccountState = `UPDATE accounts SET state_json = json_patch(state_json, ?), updated_at = c.ms FROM db_clock AS c WHERE id = ?`
+)
+
+const (
+	messageColumns = `CAST(m.id AS BLOB), CAST(m.account_id AS BLOB), CAST(m.thread_id AS BLOB),
+ CAST(m.provider_message_id AS BLOB), CAST(m.rfc822_message_id AS BLOB), CAST(m.from_email AS BLOB), m.from_name,
+ CAST(m.to_json AS BLOB), CAST(m.cc_json AS BLOB), CAST(m.bcc_json AS BLOB), m.subject, m.snippet, m.received_at,
+ m.internal_date, CAST(m.labels_json AS BLOB), m.size_bytes, CAST(m.content_sha256 AS BLOB), CAST(m.raw_json AS BLOB),
+ m.created_at, m.updated_at, CAST(d.action_type AS BLOB), CAST(d.decision_json->>'rule_name' AS BLOB),
+ (SELECT CAST(a.status AS BLOB) FROM actions AS a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1)`
+
+	messageFrom = ` FROM messages AS m LEFT JOIN decisions AS d ON d.id =
+ (SELECT n.id FROM decisions AS n WHERE n.message_id = m.id ORDER BY n.id DESC LIMIT 1)`
+
+	sqlMessages = `SELECT ` + messageColumns + messageFrom + `
+ WHERE (?1 IS NULL OR m.account_id = ?1) AND (?2 IS NULL OR m.id < ?2) ORDER BY m.id DESC LIMIT ?3`
+
+	sqlMessage = `SELECT ` + messageColumns + `, CAST(m.headers_json AS BLOB), m.body_plain, m.body_html` + messageFrom + ` WHERE m.id = ?`
+
+	sqlDecisions = `SELECT CAST(id AS BLOB), CAST(account_id AS BLOB), CAST(message_id AS BLOB), CAST(source AS BLOB),
+ CAST(decision_json AS BLOB), CAST(action_type AS BLOB), confidence, needs_approval, rationale, rules_version,
+ CAST(telemetry_json AS BLOB), created_at, updated_at FROM decisions WHERE message_id = ? ORDER BY id`
+
+	actionColumns = `SELECT CAST(id AS BLOB), CAST(account_id AS BLOB), CAST(message_id AS BLOB), CAST(decision_id AS BLOB),
+ CAST(action_type AS BLOB), CAST(parameters_json AS BLOB), CAST(status AS BLOB), error_message, executed_at,
+ CAST(undo_hint_json AS BLOB), CAST(trace_id AS BLOB), created_at, updated_at FROM actions`
+
+	sqlActionsOf = actionColumns + ` WHERE message_id = ? ORDER BY id`
+	sqlAction    = actionColumns + ` WHERE id = ?`
+	sqlActions   = actionColumns + ` WHERE (?1 IS NULL OR message_id = ?1) AND (?2 IS NULL OR status = ?2)
+ AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4`
+)
+
+// A posted message's bytes are stored with its job, unless the job turned out
+// to be a duplicate.
+const sqlInsertChunk = `INSERT INTO message_chunks(job_id, n, data, created_at)
+ SELECT ?1, ?2, ?3, c.ms FROM db_clock AS c WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1) ON CONFLICT DO NOTHING`
+
+const (
+	sqlChunk        = `SELECT data FROM message_chunks WHERE job_id = ? AND n = ?`
+	sqlDeleteChunks = `DELETE FROM message_chunks WHERE job_id = ?`
+)
+
+// sqlKeyHolder finds the job that holds a key for ever.
+const sqlKeyHolder = `SELECT CAST(k.job_id AS BLOB), j.id IS NULL FROM job_keys AS k LEFT JOIN jobs AS j ON j.id = k.job_id
+ WHERE k.type = ? AND k.key = ? AND k.scope = 'forever'`
+
+// sqlUnknown keeps, of a JSON array of keys, those that no ingest job has had.
+const sqlUnknown = `SELECT e.key FROM json_each(?) AS e
+ WHERE NOT EXISTS (SELECT 1 FROM job_keys AS k WHERE k.type = 'message.ingest' AND k.key = e.value) ORDER BY e.key`
+
+const (
+	sqlMessageID = `SELECT CAST(id AS BLOB) FROM messages WHERE account_id = ? AND provider_message_id = ?`
+
+	sqlUpsertThread = `INSERT INTO threads(id, account_id, provider_thread_id, subject, snippet, last_message_at, created_at, updated_at)
+ SELECT ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
+ ON CONFLICT(account_id, provider_thread_id) DO UPDATE SET
+   snippet = iif(coalesce(excluded.last_message_at, 0) >= coalesce(threads.last_message_at, 0), excluded.snippet, threads.snippet),
+   last_message_at = max(coalesce(excluded.last_message_at, 0), coalesce(threads.last_message_at, 0)), updated_at = excluded.updated_at`
+
+	sqlInsertMessage = `INSERT INTO messages(id, account_id, thread_id, provider_message_id, rfc822_message_id, from_email,
+   from_name, to_json, cc_json, bcc_json, subject, snippet, received_at, internal_date, headers_json, size_bytes,
+   content_sha256, raw_json, body_plain, body_html, created_at, updated_at)
+ SELECT ?1, ?2, (SELECT id FROM threads WHERE account_id = ?2 AND provider_thread_id = ?3), ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+   ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, c.ms, c.ms FROM db_clock AS c WHERE true
+ ON CONFLICT(account_id, provider_message_id) DO NOTHING`
+)
+
+const (
+	ruleColumns = `SELECT CAST(id AS BLOB), name, description, CAST(scope AS BLOB), CAST(scope_ref AS BLOB), priority, enabled,
+ disabled_reason, CAST(conditions_json AS BLOB), CAST(action_type AS BLOB), CAST(action_parameters_json AS BLOB),
+ CAST(safe_mode AS BLOB), created_at, updated_at FROM deterministic_rules`
+
+	sqlRule  = ruleColumns + ` WHERE id = ?`
+	sqlRules = ruleColumns + ` WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2`
+	// sqlActiveRules is the order in which rules are tried.
+	sqlActiveRules = ruleColumns + ` WHERE enabled = 1 ORDER BY priority, created_at, id`
+
+	sqlInsertRule = `INSERT INTO deterministic_rules(id, name, description, scope, scope_ref, priority, enabled,
+   conditions_json, action_type, action_parameters_json, safe_mode, created_at, updated_at)
+ SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
+
+	sqlDeleteRule  = `DELETE FROM deterministic_rules WHERE id = ? RETURNING 1`
+	sqlDisableRule = `UPDATE deterministic_rules SET enabled = 0, disabled_reason = ?, updated_at = c.ms FROM db_clock AS c WHERE id = ? AND enabled = 1`
+
+	sqlRulesVersion      = `SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rules_version'`
+	sqlRaiseRulesVersion = `UPDATE meta SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT), updated_at = c.ms FROM db_clock AS c WHERE key = 'rules_version'`
+)
+
+const (
+	sqlDecided = `SELECT 1 FROM decisions WHERE message_id = ? AND rules_version = ? AND source = 'deterministic'`
+
+	sqlInsertDecision = `INSERT INTO decisions(id, account_id, message_id, source, decision_json, action_type, confidence,
+   rationale, rules_version, created_at, updated_at)
+ SELECT ?, ?, ?, 'deterministic', ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
+ ON CONFLICT(message_id, rules_version, source) DO NOTHING`
+
+	sqlInsertAction = `INSERT INTO actions(id, account_id, message_id, decision_id, action_type, parameters_json, status, trace_id, created_at, updated_at)
+ SELECT ?, ?, ?, ?, ?, ?, 'queued', ?, c.ms, c.ms FROM db_clock AS c`
+
+	// The intent: written once, before anything is touched.
+	sqlActionExecuting = `UPDATE actions SET status = 'executing', undo_hint_json = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status = 'queued'`
+
+	sqlActionCompleted = `UPDATE actions SET status = 'completed', executed_at = c.ms, error_message = NULL, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status = 'executing'`
+
+	sqlActionFailed = `UPDATE actions SET status = 'failed', error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status IN ('queued', 'executing')`
+
+	sqlMessagePlace = `UPDATE messages SET raw_json = json_patch(raw_json, ?), updated_at = c.ms FROM db_clock AS c WHERE id = ?`
+
+	// Labels are a sorted set.
+	sqlAddLabel = `UPDATE messages SET updated_at = c.ms, labels_json =
+   (SELECT json_group_array(value) FROM (SELECT value FROM json_each(labels_json) UNION SELECT ?1 ORDER BY 1))
+ FROM db_clock AS c WHERE id = ?2`
+)
