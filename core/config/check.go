@@ -71,7 +71,7 @@ func (l *loader) checkServices(c *Config) {
 			"scheme://host or scheme://host:port, nothing after it")
 	}
 	l.duration("mail.sync_interval", c.Mail.SyncInterval, 10*time.Millisecond, 24*time.Hour)
-	l.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error")
+	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "pretty")
 
 	what := baseURLFault(c.Telemetry.OTLPEndpoint, "OTEL_EXPORTER_OTLP_HEADERS")

@@ -206,7 +206,11 @@ func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, erro
 			return "", err
 		}
 	}
-	rows, err := q.db.Merge(ctx, opFinish, l.finishItem(o))
+	op := opFinish
+	if o.Kind == Snoozed {
+		op = opSnooze
+	}
+	rows, err := q.db.Merge(ctx, op, l.finishItem(o))
 	if err != nil {
 		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, err)
 	}

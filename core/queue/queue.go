@@ -162,7 +162,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 	q.signal()
 	out := make([]Enqueued, len(rows))
 	for i, r := range rows {
-		out[i] = Enqueued{ID: r.Str(1), Duplicate: r.Bool(2), Pruned: r.Bool(3)}
+		out[i] = enqueued(r)
 		if !out[i].Duplicate && r.Bool(4) {
 			return nil, inItem(fmt.Errorf("%s: %w", out[i].ID, ErrIDInUse), i, len(jobs))
 		}
@@ -195,20 +195,40 @@ func (q *Queue) NewBatch(ctx context.Context) *Batch { return &Batch{q: q, ctx: 
 // Enqueue records that the job is stored with the batch, and returns its id.
 // If the job has a key that another one holds, that one stands for it.
 func (b *Batch) Enqueue(n job.New) string {
+	id, _ := b.enqueue(n, false)
+	return id
+}
+
+// EnqueueAsking is Enqueue for a caller that wants to know whether the job is
+// a duplicate: [Answer] reads that from the result at the place returned.
+func (b *Batch) EnqueueAsking(n job.New) (id string, place int) { return b.enqueue(n, true) }
+
+func (b *Batch) enqueue(n job.New, ask bool) (id string, place int) {
 	if n.ParentID == "" {
 		n.ParentID = b.parent
 	}
 	it, err := b.q.encode(b.ctx, &n)
 	if err != nil {
 		b.problem = errors.Join(b.problem, err)
-		return n.ID
+		return n.ID, 0
 	}
 	array := "[" + string(it) + "]"
-	for _, sql := range opEnqueue.Stmts[:len(opEnqueue.Stmts)-1] {
+	last := len(opEnqueue.Stmts) - 1
+	for _, sql := range opEnqueue.Stmts[:last] {
 		b.Exec(sql, array)
 	}
+	if ask {
+		place = b.Query(opEnqueue.Stmts[last], array)
+	}
 	b.stored++
-	return n.ID
+	return n.ID, place
+}
+
+// Answer reads what became of a job that EnqueueAsking recorded.
+func Answer(r libsql.Result) Enqueued { return enqueued(r.Rows[0]) }
+
+func enqueued(r libsql.Row) Enqueued {
+	return Enqueued{ID: r.Str(1), Duplicate: r.Bool(2), Pruned: r.Bool(3)}
 }
 
 // Write applies a batch and wakes this process's worker if it stored jobs.

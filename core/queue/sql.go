@@ -144,6 +144,13 @@ var finishStatements = []string{
 
 var opFinish = &libsql.Op{Name: "finish", Stmts: finishStatements}
 
+// opSnooze is opFinish for snoozed runs. A job that snoozes for ever (a
+// mailbox's sync) keeps the last of a row of snoozed runs, not all of them.
+var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
+	`DELETE FROM job_runs WHERE outcome = 'snoozed' AND (job_id, run) IN
+	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + isHolder + `)`,
+}, finishStatements...)}
+
 // sqlGuard raises an error unless the token still holds the job.
 const sqlGuard = `SELECT length(json(iif(EXISTS (
   SELECT 1 FROM jobs WHERE id = ? AND lease_token = ? AND state = 'running'), '{}', 'lease lost')))`

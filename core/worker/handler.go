@@ -76,6 +76,9 @@ func (r *Run) Number() int64 { return r.claimed.Run }
 // Failures counts the failed attempts before this one.
 func (r *Run) Failures() int64 { return r.claimed.Failures }
 
+// LastAttempt says that a failure now would be the job's last.
+func (r *Run) LastAttempt() bool { return r.claimed.Failures+1 >= r.claimed.MaxAttempts }
+
 // Commit completes the job together with whatever fill records: the handler's
 // own rows, follow-up jobs. All of it happens or none. It is safe to call
 // again after an error. After it succeeded what the handler returns no longer

@@ -44,8 +44,13 @@ func (r *activeRun) extend(to time.Time) {
 
 // start takes a slot for a claimed job and runs it.
 func (w *Worker) start(ctx context.Context, c queue.Claimed) {
-	ctx = telemetry.ContextWithTraceParent(ctx, c.TraceParent)
-	ctx, span := telemetry.QueueJob(ctx, telemetry.JobInfo{ID: c.JobID, Type: c.Type, Queue: c.Queue, Attempt: int(c.Attempt)})
+	info := telemetry.JobInfo{ID: c.JobID, Type: c.Type, Queue: c.Queue, Attempt: int(c.Attempt)}
+	if c.Run > c.Attempt {
+		info.LinkTo = c.TraceParent // snoozed before, perhaps for ever: a trace of its own
+	} else {
+		ctx = telemetry.ContextWithTraceParent(ctx, c.TraceParent)
+	}
+	ctx, span := telemetry.QueueJob(ctx, info)
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &activeRun{claimed: c, cancel: cancel, deadline: c.Deadline}
 	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
