@@ -1,8 +1,13 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,26 +87,25 @@ func (r *rig) rule(n mail.NewRule) {
 }
 
 // settled waits until n messages are stored, each decided and acted upon.
-func (r *rig) settled(n int) []mail.Message {
+func (r *rig) settled(n int64) []mail.Message {
 	r.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		list, _, err := r.store.Messages(r.Context(), "", mail.PageOf{Limit: 2000})
+		res, err := r.db.Read(r.Context(), libsql.Query(`SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM decisions),
+			(SELECT count(*) FROM actions WHERE status <> 'completed')`))
 		if err != nil {
 			r.Fatal(err)
 		}
-		open := 0
-		for _, m := range list {
-			if m.Decision == nil || m.Decision.ActionType != "none" && *m.Decision.ActionStatus != "completed" {
-				open++
-			}
-		}
-		if len(list) == n && open == 0 {
-			return list
+		if row := res[0].Rows[0]; row.Int(0) == n && row.Int(1) == n && row.Int(2) == 0 {
+			break
 		}
 	}
-	return nil
+	list, _, err := r.store.Messages(r.Context(), "", mail.PageOf{Limit: 2000})
+	if err != nil {
+		r.Fatal(err)
+	}
+	return list
 }
 
 func TestDemoMailMeetsItsExpectations(t *testing.T) {
@@ -133,7 +137,7 @@ func TestDemoMailMeetsItsExpectations(t *testing.T) {
 	}
 	r.run()
 	got := map[string]mail.Message{}
-	for _, m := range r.settled(len(expected)) {
+	for _, m := range r.settled(int64(len(expected))) {
 		got[m.ProviderMessageID] = m
 	}
 	folders := map[string]string{"archive": "Archive", "trash": "Trash", "move": "Newsletters"}
@@ -166,5 +170,296 @@ func decode(t *testing.T, path string, v any) {
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// corpus lists the real messages that lie beside the checkout, distinct by
+// content.
+func corpus(t *testing.T) [][]byte {
+	t.Helper()
+	root := filepath.Join("..", "..", "..", "..", "shared", "mail")
+	if _, err := os.Stat(root); err != nil {
+		t.Skipf("no real mail at %s: this test needs it", root)
+	}
+	seen := map[[32]byte]bool{}
+	var out [][]byte
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if sum := sha256.Sum256(raw); err == nil && len(raw) > 0 && !seen[sum] {
+			seen[sum] = true
+			out = append(out, raw)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestRealMailIsTakenInOnceAndDecided(t *testing.T) {
+	t.Parallel()
+	mails := corpus(t)
+	r := setup(t)
+	r.rule(mail.NewRule{
+		Name: "lists", Conditions: json.RawMessage(`{"op":"header_match","header":"List-Id","pattern":"."}`),
+		ActionType: "move", ActionParameters: json.RawMessage(`{"folder":"Lists"}`),
+	})
+	r.rule(mail.NewRule{
+		Name: "money", Conditions: json.RawMessage(`{"op":"subject_contains","value":"money"}`), ActionType: "trash",
+	})
+	r.run()
+	post := func() (fresh int) {
+		for _, raw := range mails {
+			e, err := r.store.PostMessage(t.Context(), r.account.ID, raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !e.Duplicate {
+				fresh++
+			}
+		}
+		return fresh
+	}
+	if fresh := post(); fresh != len(mails) {
+		t.Fatalf("%d of %d messages were new", fresh, len(mails))
+	}
+	stored := r.settled(int64(len(mails)))
+	byHash := map[string]int{}
+	for _, m := range stored {
+		byHash[m.ContentSHA256]++
+	}
+	for i, raw := range mails {
+		sum := sha256.Sum256(raw)
+		if n := byHash[hex.EncodeToString(sum[:])]; n != 1 {
+			t.Errorf("message %d is stored %d times", i, n)
+		}
+		onDisk, _, err := r.dir.Read(maildir.Entry{Unique: "sha256-" + hex.EncodeToString(sum[:])}, mail.MaxMessage)
+		if err != nil || !bytes.Equal(onDisk, raw) {
+			t.Errorf("message %d in the Maildir: %d bytes, %v; want the %d posted", i, len(onDisk), err, len(raw))
+		}
+	}
+	if fresh := post(); fresh != 0 {
+		t.Errorf("%d messages were taken for new when posted again", fresh)
+	}
+	if again := r.settled(int64(len(mails))); len(again) != len(stored) {
+		t.Errorf("%d messages after posting again, %d before", len(again), len(stored))
+	}
+	res, err := r.db.Read(t.Context(), libsql.Query("SELECT count(*) FROM message_chunks"))
+	if err != nil || res[0].Rows[0].Int(0) != 0 {
+		t.Errorf("%d chunks are left behind, %v", res[0].Rows[0].Int(0), err)
+	}
+}
+
+func TestNastyMessagesSurvive(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.run()
+	big := "Subject: big\r\n\r\n" + strings.Repeat("0123456789abcde\n", 5<<20/16)
+	tests := map[string]struct{ raw, subject, body string }{
+		"a subject that is a date": {"Subject: 2024-01-02\n\nbody", "2024-01-02", "body"},
+		"a NUL":                    {"Subject: x\n\na\x00b", "x", "a\x00b"},
+		"bytes that are no UTF-8":  {"Subject: y\n\ncaf\xe9 \xff\xfe", "y", "caf\xe9 \xff\xfe"},
+		"five megabytes":           {big, "big", big[len("Subject: big\r\n\r\n"):]},
+		"one byte":                 {"x", "", ""},
+		"an mbox From line":        {"From me@example.com Thu Jan  1 00:00:00 2026\nSubject: z\n\nbody", "z", "body"},
+	}
+	for name, test := range tests {
+		if _, err := r.store.PostMessage(t.Context(), r.account.ID, []byte(test.raw)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	r.settled(int64(len(tests)))
+	for name, test := range tests {
+		sum := sha256.Sum256([]byte(test.raw))
+		res, err := r.db.Read(t.Context(), libsql.Query("SELECT subject, body_plain FROM messages WHERE content_sha256 = ?", hex.EncodeToString(sum[:])))
+		if err != nil || len(res[0].Rows) != 1 {
+			t.Fatalf("%s: %d rows, %v", name, len(res[0].Rows), err)
+		}
+		row := res[0].Rows[0]
+		if row.Str(0) != test.subject || test.body != "" && row.Str(1) != test.body {
+			t.Errorf("%s: subject %q and a body of %d bytes, want %q and %d", name, row.Str(0), len(row.Bytes(1)), test.subject, len(test.body))
+		}
+	}
+}
+
+func TestADroppedFileIsNoticed(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.run()
+	for _, unique := range []string{"1.a.host", "2.b.host"} {
+		if _, _, err := r.dir.Deliver(unique, []byte("Subject: same bytes\n\ntwice")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.settled(2) // identical bytes under two names are two messages
+}
+
+func TestActionsFindTheirOwnWorkDone(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.rule(mail.NewRule{Name: "all", Conditions: json.RawMessage(`{"op":"subject_regex","value":".*"}`), ActionType: "archive"})
+	if _, _, err := r.dir.Deliver("1.a.host", []byte("Subject: x\n\ny")); err != nil {
+		t.Fatal(err)
+	}
+	stop := r.run()
+	m := r.settled(1)[0]
+	stop()
+	d, err := r.store.Message(t.Context(), m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	action := d.Actions[0]
+	var hint mail.UndoHint
+	if err := json.Unmarshal(action.UndoHint, &hint); err != nil || hint.Folder != "" || !hint.New {
+		t.Fatalf("undo hint %s", action.UndoHint)
+	}
+	// As after a crash between the change and its record: the intent is there,
+	// the file is at its target, the job and its step have to run again.
+	var b libsql.Batch
+	b.Exec("UPDATE actions SET status = 'executing', executed_at = NULL")
+	b.Exec("DELETE FROM job_steps")
+	b.Exec("UPDATE jobs SET state = 'queued', finished_at = NULL, result_json = NULL, ready_key = created_at WHERE type = 'action.execute'")
+	if _, err := r.db.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.settled(1)
+	if e, err := r.dir.Find("1.a.host"); err != nil || e.Folder != "Archive" {
+		t.Errorf("the message is at %+v, %v", e, err)
+	}
+}
+
+func TestAMessageThatIsGoneFailsItsAction(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.rule(mail.NewRule{Name: "all", Conditions: json.RawMessage(`{"op":"subject_regex","value":".*"}`), ActionType: "archive"})
+	if _, _, err := r.dir.Deliver("1.a.host", []byte("Subject: x\n\ny")); err != nil {
+		t.Fatal(err)
+	}
+	stop := r.run()
+	m := r.settled(1)[0]
+	stop()
+	e, err := r.dir.Find("1.a.host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(e.Path); err != nil {
+		t.Fatal(err)
+	}
+	var b libsql.Batch
+	b.Exec("UPDATE actions SET status = 'executing', executed_at = NULL")
+	b.Exec("DELETE FROM job_steps")
+	b.Exec("UPDATE jobs SET state = 'queued', finished_at = NULL, result_json = NULL, ready_key = created_at WHERE type = 'action.execute'")
+	if _, err := r.db.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		d, err := r.store.Message(t.Context(), m.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := d.Actions[0]; a.Status == "failed" {
+			if a.ErrorMessage == nil || *a.ErrorMessage != "message_gone" {
+				t.Errorf("action %+v", a)
+			}
+			return
+		}
+	}
+}
+
+func TestAnUnreadableMaildirIsShownAndHeals(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	away := r.dir.Path() + ".away"
+	stop := r.run()
+	r.state(func(s string) bool {
+		return strings.Contains(s, `"last_error":null`) || strings.Contains(s, "last_sync_at")
+	})
+	stop()
+	if err := os.Rename(r.dir.Path(), away); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.state(func(s string) bool { return strings.Contains(s, "not a Maildir") })
+	if _, err := os.Stat(r.dir.Path()); err == nil {
+		t.Error("a mailbox that was there before was made anew")
+	}
+	if err := os.Rename(away, r.dir.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.dir.Deliver("1.a.host", []byte("Subject: x\n\ny")); err != nil {
+		t.Fatal(err)
+	}
+	r.settled(1)
+}
+
+// state waits until the account's state says what is wanted.
+func (r *rig) state(want func(string) bool) {
+	r.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		acc, err := r.store.Account(r.Context(), r.account.ID)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if want(string(acc.State)) {
+			return
+		}
+	}
+}
+
+func TestRulesAreCheckedWhenSaved(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	tests := map[string]struct {
+		rule  mail.NewRule
+		field string
+	}{
+		"a broken regex":    {mail.NewRule{Name: "x", ActionType: "archive", Conditions: json.RawMessage(`{"op":"and","children":[{"op":"subject_regex","value":"("}]}`)}, "conditions.children[0].value"},
+		"no name":           {mail.NewRule{ActionType: "archive", Conditions: json.RawMessage(`{"op":"has_attachment"}`)}, "name"},
+		"an unknown action": {mail.NewRule{Name: "x", ActionType: "explode", Conditions: json.RawMessage(`{"op":"has_attachment"}`)}, "action_type"},
+		"a missing folder":  {mail.NewRule{Name: "x", ActionType: "move", Conditions: json.RawMessage(`{"op":"has_attachment"}`)}, "action_parameters.folder"},
+		"an unknown scope":  {mail.NewRule{Name: "x", Scope: "galaxy", ActionType: "archive", Conditions: json.RawMessage(`{"op":"has_attachment"}`)}, "scope"},
+	}
+	for name, test := range tests {
+		_, err := r.store.CreateRule(t.Context(), test.rule)
+		var inv *job.Invalid
+		if !errors.As(err, &inv) || inv.Field != test.field {
+			t.Errorf("%s: %v, want a mistake in %s", name, err, test.field)
+		}
+	}
+}
+
+func TestARuleThatGoesBadIsDisabledAndStopsNothing(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.rule(mail.NewRule{Name: "bad", Conditions: json.RawMessage(`{"op":"subject_regex","value":"x"}`), ActionType: "trash"})
+	r.rule(mail.NewRule{Name: "good", Conditions: json.RawMessage(`{"op":"subject_contains","value":"x"}`), ActionType: "star"})
+	var b libsql.Batch
+	b.Exec(`UPDATE deterministic_rules SET conditions_json = '{"op":"retired"}' WHERE name = ?`, []byte("bad"))
+	if _, err := r.db.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.dir.Deliver("1.a.host", []byte("Subject: x\n\ny")); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	if m := r.settled(1)[0]; *m.Decision.RuleName != "good" {
+		t.Errorf("decided by %s", *m.Decision.RuleName)
+	}
+	list, _, err := r.store.Rules(t.Context(), mail.PageOf{Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bad := list[1]; bad.Enabled || bad.DisabledReason == nil {
+		t.Errorf("the bad rule is %+v", bad)
 	}
 }

@@ -1,0 +1,68 @@
+# Postroom. `make` alone lists what there is to do.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+MODULES   := core queuerunner apiserver deploy e2e migrations
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -X github.com/postroom/postroom/core/version.version=$(VERSION)
+GOLANGCI  := v2.15.0
+TOOLS     := $(CURDIR)/.cache/bin
+# Tests of one package run in parallel with those of others; the machine's
+# cores are the limit.
+TESTFLAGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## check what the build needs, and install what is missing where that is possible
+	@scripts/setup
+
+.PHONY: build
+build: setup ## build bin/queuerunner, bin/apiserver and bin/demo with the version stamped in
+	@mkdir -p bin
+	cd queuerunner && go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/queuerunner .
+	cd apiserver && go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/apiserver .
+	cd deploy && go build -trimpath -o ../bin/demo ./demo
+
+.PHONY: run
+run: build ## start both services on ./data with a small Maildir, and show what happens to each message
+	@exec bin/demo -data data -bin bin
+
+.PHONY: test
+test: setup ## run all tests
+	@for m in $(MODULES); do echo "== $$m"; (cd $$m && go test $(TESTFLAGS) ./...) || exit 1; done
+
+.PHONY: race
+race: setup ## run all tests under the race detector
+	@for m in $(filter-out e2e,$(MODULES)); do echo "== $$m"; (cd $$m && go test -race $(TESTFLAGS) ./...) || exit 1; done
+
+.PHONY: fmt
+fmt: ## format the code
+	@gofmt -w $(MODULES)
+
+.PHONY: lint
+lint: setup $(TOOLS)/golangci-lint ## run the linter
+	@for m in $(MODULES); do echo "== $$m"; (cd $$m && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; done
+
+$(TOOLS)/golangci-lint: Makefile
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@touch $@
+
+.PHONY: static
+static: ## check formatting, vet, tidiness and that each module builds by itself
+	@unformatted=$$(gofmt -l $(MODULES)); if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
+	@for m in $(MODULES); do echo "== $$m"; (cd $$m && go vet ./... && \
+	  GOWORK=off go build ./... && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff) || exit 1; done
+
+.PHONY: check
+check: static lint test race ## everything the gate for a change runs
+
+.PHONY: bench
+bench: setup ## measure enqueue, work and pickup; see docs/performance.md
+	cd core && go test -run '^$$' -bench . -benchtime 2s -count 5 ./worker ./queue
+
+.PHONY: clean
+clean: ## remove what was built; data/ stays
+	rm -rf bin .cache
