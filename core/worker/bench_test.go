@@ -1,0 +1,190 @@
+package worker_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/internal/dbtest"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/worker"
+)
+
+// The first figures of docs/performance.md, all with synchronous=full:
+// go test -run '^$' -bench . -benchtime 2s -count 5 ./worker
+
+const payload = `{"to":"somebody@example.org","n":12345,"text":"` +
+	`two hundred bytes of a payload that is as long as the payloads that jobs of this kind usually have in real life, more or less"}`
+
+func BenchmarkEnqueue(b *testing.B) {
+	b.Run("one caller", func(b *testing.B) {
+		q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+		b.ResetTimer()
+		for range b.N {
+			store(b, q, 1)
+		}
+		perSecond(b, b.N, "jobs/s")
+	})
+	b.Run("64 callers", func(b *testing.B) {
+		q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+		work := make(chan struct{}, b.N)
+		for range b.N {
+			work <- struct{}{}
+		}
+		close(work)
+		b.ResetTimer()
+		var callers sync.WaitGroup
+		for range 64 {
+			callers.Go(func() {
+				for range work {
+					store(b, q, 1)
+				}
+			})
+		}
+		callers.Wait()
+		perSecond(b, b.N, "jobs/s")
+	})
+	b.Run("batches of 1000", func(b *testing.B) {
+		q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+		b.ResetTimer()
+		for range b.N {
+			store(b, q, 1000)
+		}
+		perSecond(b, 1000*b.N, "jobs/s")
+	})
+}
+
+func BenchmarkWorkNoOps(b *testing.B) {
+	for _, concurrency := range []int{10, 100, 500} {
+		b.Run(fmt.Sprintf("concurrency %d", concurrency), func(b *testing.B) {
+			q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+			for left := b.N; left > 0; left -= 1000 {
+				store(b, q, min(left, 1000))
+			}
+			var done sync.WaitGroup
+			done.Add(b.N)
+			b.ResetTimer()
+			stop := work(b, q, concurrency, func(time.Time) { done.Done() })
+			done.Wait()
+			stop() // the drain waits until every completion is durable
+			perSecond(b, b.N, "jobs/s")
+		})
+	}
+}
+
+func BenchmarkPickup(b *testing.B) {
+	b.Run("one process", func(b *testing.B) {
+		q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+		measurePickup(b, q, func(int) { store(b, q, 1) })
+	})
+	b.Run("across two processes", func(b *testing.B) {
+		path := dbtest.Path(b)
+		q := queue.New(dbtest.OpenPath(b, path), system.Real{}, job.Known())
+		other := exec.Command(os.Args[0], "-test.run=TestHelperEnqueuer") //nolint:noctx // ends with its input
+		other.Env = append(os.Environ(), "POSTROOM_ENQUEUE="+path)
+		in, err := other.StdinPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		other.Stderr = os.Stderr
+		if err := other.Start(); err != nil {
+			b.Fatal(err)
+		}
+		measurePickup(b, q, func(i int) {
+			if _, err := fmt.Fprintln(in, i); err != nil {
+				b.Error(err)
+			}
+		})
+		_ = in.Close() // ends the child
+		if err := other.Wait(); err != nil {
+			b.Error(err)
+		}
+	})
+}
+
+// TestHelperEnqueuer is the other process of BenchmarkPickup.
+func TestHelperEnqueuer(t *testing.T) {
+	path := os.Getenv("POSTROOM_ENQUEUE")
+	if path == "" {
+		t.Skip("runs only as the other process of BenchmarkPickup")
+	}
+	q := queue.New(dbtest.OpenPath(t, path), system.Real{}, job.Known())
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		store(t, q, 1)
+	}
+}
+
+// measurePickup asks for a job a hundred times a second and reports how long
+// it takes from before the enqueue to the start of its handler.
+func measurePickup(b *testing.B, q *queue.Queue, enqueue func(i int)) {
+	b.Helper()
+	latencies := make(chan time.Duration, b.N)
+	asked := make(chan time.Time, b.N)
+	stop := work(b, q, 10, func(at time.Time) { latencies <- at.Sub(<-asked) })
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	b.ResetTimer()
+	got := make([]time.Duration, b.N)
+	for i := range b.N {
+		<-tick.C
+		asked <- time.Now()
+		enqueue(i)
+		got[i] = <-latencies
+	}
+	b.StopTimer()
+	stop()
+	slices.Sort(got)
+	b.ReportMetric(float64(got[len(got)/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(got[len(got)*99/100].Microseconds())/1000, "p99-ms")
+}
+
+func store(tb testing.TB, q *queue.Queue, n int) {
+	jobs := make([]job.New, n)
+	for i := range jobs {
+		jobs[i] = job.New{Type: job.DebugEcho, Payload: json.RawMessage(payload)}
+	}
+	if _, err := q.EnqueueMany(context.Background(), jobs); err != nil && libsql.ClassOf(err) != libsql.Closed {
+		tb.Error(err)
+	}
+}
+
+// work runs a worker whose handler does nothing but say when it started.
+func work(b *testing.B, q *queue.Queue, concurrency int, started func(time.Time)) (stop func()) {
+	b.Helper()
+	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.Nop(), worker.Config{
+		Runner: queue.Runner{ID: "bench", Host: "bench", Version: "bench"}, Concurrency: concurrency,
+		Lease: time.Minute, Heartbeat: 20 * time.Second, Poll: time.Second, DrainTimeout: time.Minute,
+	}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+		started(time.Now())
+		return nil, nil
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.Run(ctx) }()
+	return func() { cancel(); <-done }
+}
+
+func perSecond(b *testing.B, n int, unit string) {
+	b.Helper()
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), unit)
+	b.ReportMetric(0, "ns/op")
+	if strings.Contains(b.Name(), "#") {
+		b.Fatal("two benchmarks have one name")
+	}
+}
