@@ -160,9 +160,10 @@ const sqlGuard = `SELECT length(json(iif(EXISTS (
 // jobs although each reads the clock. The token goes: a late write of the old
 // holder must not pass for one that landed.
 const sqlRescueRuns = `INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at, error)
- SELECT id, claims, claimed_by, 'rescued', claimed_at, c.ms, c.ms, CAST('the runner stopped renewing its lease' AS BLOB)
- FROM db_clock AS c CROSS JOIN jobs INDEXED BY jobs_lease
- WHERE state = 'running' AND lease_expires_at < c.ms ORDER BY lease_expires_at LIMIT 100`
+ SELECT id, claims, claimed_by, 'rescued', claimed_at, (SELECT ms FROM db_clock), (SELECT ms FROM db_clock),
+   CAST('the runner stopped renewing its lease' AS BLOB)
+ FROM jobs INDEXED BY jobs_lease
+ WHERE state = 'running' AND lease_expires_at < (SELECT ms FROM db_clock) ORDER BY lease_expires_at LIMIT 100`
 
 // justMarked finds the jobs that sqlRescueRuns marked in this transaction: an
 // ended run of the current claim and still running is otherwise impossible.
