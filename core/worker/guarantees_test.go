@@ -1,0 +1,312 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postroom/postroom/core/internal/dbtest"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/step"
+	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/worker"
+)
+
+// handler is a job type of the mail path bound to a test's function.
+func handler(fn func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error)) worker.Binding {
+	return worker.Bind(job.ActionExecute, fn)
+}
+
+func TestTheHandlersContextEndsWithItsCause(t *testing.T) {
+	t.Parallel()
+	causes := make(chan error, 1)
+	running := make(chan string, 1)
+	r := start(t, handler(func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+		running <- j.ID()
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+		return nil, ctx.Err()
+	}))
+	t.Run("canceled", func(t *testing.T) {
+		id := r.enqueue(job.ActionExecute, "1")
+		<-running
+		if _, err := r.q.Cancel(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if cause := <-causes; !errors.Is(cause, worker.ErrCanceled) {
+			t.Errorf("cause %v", cause)
+		}
+		r.await(id, job.Canceled)
+	})
+	t.Run("lease lost", func(t *testing.T) {
+		id := r.enqueue(job.ActionExecute, "2")
+		<-running
+		var b libsql.Batch // another runner has it now
+		b.Exec("UPDATE jobs SET lease_token = 'other' WHERE id = ?", id)
+		if _, err := r.q.DB().Write(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		if cause := <-causes; !errors.Is(cause, queue.ErrLeaseLost) {
+			t.Errorf("cause %v", cause)
+		}
+		if d, err := r.q.Detail(t.Context(), id); err != nil || d.State != job.Running || len(d.Runs) != 0 {
+			t.Errorf("the stale run changed the job: %+v, %v", d, err)
+		}
+	})
+}
+
+func TestARunThatTakesTooLongIsAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	types := job.Known()
+	short := types[job.ActionExecute]
+	short.Timeout = 50 * time.Millisecond
+	types[job.ActionExecute] = short
+	q := queue.New(dbtest.Open(t), system.Real{}, types)
+	var cause atomic.Value
+	r := startTypes(t, q, types, handler(func(ctx context.Context, _ *worker.Job[json.RawMessage]) (any, error) {
+		<-ctx.Done()
+		cause.Store(context.Cause(ctx))
+		return nil, ctx.Err()
+	}))
+	e, err := q.Enqueue(t.Context(), job.New{Type: job.ActionExecute, MaxAttempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := r.await(e.ID, job.Failed)
+	if *d.LastError != "timed out after 50ms: context deadline exceeded" || !errors.Is(cause.Load().(error), worker.ErrTimeout) {
+		t.Errorf("error %q, cause %v", *d.LastError, cause.Load())
+	}
+}
+
+func TestAHandlerThatEndsItsGoroutineFails(t *testing.T) {
+	t.Parallel()
+	r := start(t, handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+		runtime.Goexit()
+		return nil, nil
+	}))
+	e, err := r.q.Enqueue(t.Context(), job.New{Type: job.ActionExecute, MaxAttempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := r.await(e.ID, job.Failed); *d.LastError != "panic: the handler ended its goroutine" {
+		t.Errorf("error %q", *d.LastError)
+	}
+}
+
+func TestHeartbeatsKeepALongRunsLease(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	release := make(chan struct{})
+	r := startOn(t, q, "one", handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+		<-release
+		return nil, nil
+	}))
+	id := r.enqueue(job.ActionExecute, "1")
+	// A second runner rescues whatever it can; the lease is one second.
+	startOn(t, q, "two")
+	first := r.lease(id, 0)
+	for expires := first; expires < first+2000; { // two leases later it still is the first's
+		expires = r.lease(id, expires)
+	}
+	close(release)
+	if d := r.await(id, job.Completed); d.Attempts != 1 || d.Crashes != 0 {
+		t.Errorf("attempts %d, crashes %d", d.Attempts, d.Crashes)
+	}
+}
+
+// lease waits until the job's lease ends later than the moment given.
+func (r *rig) lease(id string, after int64) int64 {
+	r.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		res, err := r.q.DB().Read(r.t.Context(), libsql.Query("SELECT lease_expires_at FROM jobs WHERE id = ?", id))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if at := res[0].Rows[0].Int(0); at > after {
+			return at
+		}
+	}
+	return 0
+}
+
+func TestADeadRunnersJobIsTakenBack(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	e, err := q.Enqueue(t.Context(), job.New{Type: job.DebugEcho})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A runner that claims and is never heard of again.
+	_, err = q.Claim(t.Context(), queue.ClaimRequest{Runner: "dead", Token: q.NewToken(), Types: []string{job.DebugEcho}, Limit: 1, Lease: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := startOn(t, q, "alive").await(e.ID, job.Completed)
+	if d.Attempts != 2 || d.Crashes != 1 || d.Runs[0].Runner != "dead" || d.Runs[0].Outcome != "rescued" || d.Runs[1].Runner != "alive" {
+		t.Errorf("job %+v", d)
+	}
+}
+
+func TestShutdownHandsWorkBack(t *testing.T) {
+	t.Parallel()
+	t.Run("a handler that heeds its context returns its job at once", func(t *testing.T) {
+		t.Parallel()
+		running := make(chan struct{}, 1)
+		r := start(t, handler(func(ctx context.Context, _ *worker.Job[json.RawMessage]) (any, error) {
+			running <- struct{}{}
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}))
+		id := r.enqueue(job.ActionExecute, "1")
+		<-running
+		r.stop()
+		r.w.Hurry()
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+		r.done <- nil
+		d, err := r.q.Detail(t.Context(), id)
+		if err != nil || d.State != job.Queued || d.Attempts != 0 || d.Failures != 0 || d.Runs[0].Outcome != "handed_back" {
+			t.Errorf("%+v, %v", d, err)
+		}
+		if runners, err := r.q.Runners(t.Context()); err != nil || len(runners) != 0 {
+			t.Errorf("runners %+v, %v", runners, err)
+		}
+	})
+	t.Run("one that ignores it is handed back all the same, and fenced off", func(t *testing.T) {
+		t.Parallel()
+		running, release, finished := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
+		r := start(t, handler(func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+			running <- struct{}{}
+			<-release
+			finished <- j.Commit(context.WithoutCancel(ctx), nil, func(*queue.Batch) {})
+			return nil, nil
+		}))
+		id := r.enqueue(job.ActionExecute, "1")
+		<-running
+		r.stop()
+		r.w.Hurry()
+		<-r.done
+		r.done <- nil
+		d, err := r.q.Detail(t.Context(), id)
+		if err != nil || d.State != job.Queued || d.Attempts != 0 {
+			t.Errorf("%+v, %v", d, err)
+		}
+		// Another runner has the job when the handler wakes up at last.
+		_, err = r.q.Claim(t.Context(), queue.ClaimRequest{Runner: "next", Token: "next", Types: []string{job.ActionExecute}, Limit: 1, Lease: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(release)
+		if err := <-finished; !errors.Is(err, queue.ErrLeaseLost) {
+			t.Errorf("the late commit: %v", err)
+		}
+	})
+	t.Run("work that ends by itself is waited for", func(t *testing.T) {
+		t.Parallel()
+		running, release := make(chan struct{}, 1), make(chan struct{})
+		r := start(t, handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+			running <- struct{}{}
+			<-release
+			return "done", nil
+		}))
+		id := r.enqueue(job.ActionExecute, "1")
+		<-running
+		r.stop()
+		for !r.w.Draining() {
+			runtime.Gosched()
+		}
+		close(release)
+		<-r.done
+		r.done <- nil
+		if d, err := r.q.Detail(t.Context(), id); err != nil || d.State != job.Completed {
+			t.Errorf("%+v, %v", d, err)
+		}
+	})
+}
+
+func TestAFollowUpJobStartsAtOnce(t *testing.T) {
+	t.Parallel()
+	child := make(chan string, 1)
+	r := start(t, handler(func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+		return nil, j.Commit(ctx, "handed over", func(b *queue.Batch) {
+			child <- b.Enqueue(job.New{Type: job.DebugEcho, Payload: json.RawMessage(`7`)})
+		})
+	}))
+	id := r.enqueue(job.ActionExecute, "1")
+	if p := r.await(id, job.Completed); string(p.Result) != `"handed over"` {
+		t.Errorf("parent %+v", p)
+	}
+	if d := r.await(<-child, job.Completed); *d.ParentID != id || string(d.Result) != "7" {
+		t.Errorf("child %+v", d)
+	}
+}
+
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	type outcome struct {
+		err error
+	}
+	results := make(chan outcome, 1)
+	r := start(t, handler(func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+		var err error
+		switch string(j.Payload) {
+		case `"twice"`:
+			one := func(context.Context) (int, error) { return 1, nil }
+			if _, err = step.Run(ctx, "a", one); err == nil {
+				_, err = step.Run(ctx, "a", one)
+			}
+		case `"watched"`:
+			if err = step.StartStep(ctx, "w"); err == nil {
+				err = step.FinishStep(ctx, "w", map[string]int{"n": 1}, nil)
+			}
+		case `"bad result"`:
+			_, err = step.Run(ctx, "a", func(context.Context) (any, error) { return make(chan int), nil })
+		case `"failing"`:
+			_, err = step.Run(ctx, "a", func(context.Context) (int, error) { return 0, errors.New("no") })
+		}
+		results <- outcome{err}
+		if err != nil {
+			return nil, job.Fatal(err)
+		}
+		return nil, nil
+	}))
+	for payload, want := range map[string]string{
+		`"twice"`:      "step a: the name was used before in this run",
+		`"bad result"`: "step a: the result cannot be stored: json: unsupported type: chan int",
+		`"failing"`:    "no",
+	} {
+		id := r.enqueue(job.ActionExecute, payload)
+		<-results
+		if d := r.await(id, job.Failed); *d.LastError != want {
+			t.Errorf("%s: %q, want %q", payload, *d.LastError, want)
+		}
+	}
+	id := r.enqueue(job.ActionExecute, `"watched"`)
+	<-results
+	d := r.await(id, job.Completed)
+	if len(d.Steps) != 1 || d.Steps[0].Outcome != "done" || string(d.Steps[0].Result) != `{"n":1}` || d.Steps[0].FinishedAt == nil {
+		t.Errorf("steps %+v", d.Steps)
+	}
+	if err := step.StartStep(t.Context(), "x"); !errors.Is(err, step.ErrNoJob) {
+		t.Errorf("a step outside of a job: %v", err)
+	}
+}
+
+func TestUnboundTypesWait(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	id := r.enqueue("nobody.knows", "1")
+	r.await(r.enqueue(job.DebugEcho, "1"), job.Completed)
+	if d, err := r.q.Detail(t.Context(), id); err != nil || d.State != job.Queued || d.Attempts != 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
