@@ -2,6 +2,7 @@ package libsql
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 )
@@ -19,7 +20,7 @@ type Stmt struct {
 // and dies of text that is not UTF-8, so a TEXT result is an error here.
 func Query(sql string, args ...any) Stmt { return Stmt{SQL: sql, Args: args, rows: true} }
 
-// Exec makes a statement whose rows, if any, nobody wants.
+// Exec makes a statement that returns no rows.
 func Exec(sql string, args ...any) Stmt { return Stmt{SQL: sql, Args: args} }
 
 // Batch is a recorded list of statements that is applied as a whole or not at
@@ -115,24 +116,37 @@ func (r Row) Bytes(i int) []byte {
 // Str returns a BLOB column as a string; NULL is "".
 func (r Row) Str(i int) string { return string(r.Bytes(i)) }
 
-// checkArgs refuses what the driver would cut, quote in an error or die of,
-// before it joins a group with other callers' work.
+// checkArgs refuses what the driver would cut, ignore, quote in an error or
+// die of, before it joins a group with other callers' work.
 func (s Stmt) checkArgs() error {
-	if n := placeholders(s.SQL); n != len(s.Args) {
-		return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("%d arguments for %d placeholders", len(s.Args), n)}
+	invalid := func(format string, args ...any) error {
+		return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf(format, args...)}
+	}
+	n, named, more := scan(s.SQL)
+	switch {
+	case named:
+		return invalid("the statement has a named parameter")
+	case more:
+		return invalid("the text holds more than one statement")
+	case n != len(s.Args):
+		return invalid("%d arguments for %d placeholders", len(s.Args), n)
 	}
 	for i, a := range s.Args {
 		switch v := a.(type) {
-		case nil, int64, int, bool, float64, []byte:
+		case nil, int64, int, bool, []byte:
+		case float64:
+			if math.IsNaN(v) {
+				return invalid("argument %d is not a number", i+1)
+			}
 		case string:
 			if !utf8.ValidString(v) {
-				return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("argument %d is not valid UTF-8", i+1)}
+				return invalid("argument %d is not valid UTF-8", i+1)
 			}
 			if strings.IndexByte(v, 0) >= 0 {
-				return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("argument %d contains a NUL", i+1)}
+				return invalid("argument %d contains a NUL", i+1)
 			}
 		default:
-			return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("argument %d has type %T", i+1, a)}
+			return invalid("argument %d has type %T", i+1, a)
 		}
 	}
 	return nil
@@ -142,32 +156,45 @@ func (s Stmt) checkArgs() error {
 // after the largest so far, ?N is number N. The driver accepts missing
 // arguments silently, so the count is checked here.
 func placeholders(sql string) int {
-	n, quote := 0, byte(0)
-	for i := 0; i < len(sql); i++ {
-		switch c := sql[i]; {
-		case quote != 0:
-			if c == quote {
-				quote = 0
-			}
-		case c == '\'' || c == '"':
-			quote = c
-		case c == '-' && i+1 < len(sql) && sql[i+1] == '-':
-			for i < len(sql) && sql[i] != '\n' {
-				i++
-			}
+	n, _, _ := scan(sql)
+	return n
+}
+
+// scan counts the placeholders of a statement, and tells whether it has named
+// parameters, which cannot be bound, or a second statement, which the driver
+// would leave out without a word.
+func scan(sql string) (n int, named, more bool) {
+	ended := false
+	for i := 0; i < len(sql); {
+		if end := skip(sql, i); end > i {
+			i = end
+			continue
+		}
+		c := sql[i]
+		i++
+		switch {
 		case c == '?':
 			at := 0
-			for i+1 < len(sql) && sql[i+1] >= '0' && sql[i+1] <= '9' {
-				i++
-				at = 10*at + int(sql[i]-'0')
+			for ; i < len(sql) && sql[i] >= '0' && sql[i] <= '9'; i++ {
+				at = min(10*at+int(sql[i]-'0'), math.MaxInt16)
 			}
 			if at == 0 {
 				at = n + 1
 			}
 			n = max(n, at)
+		case (c == ':' || c == '@' || c == '$') && i < len(sql) && isWord(sql[i]):
+			named = true
+		case c == ';' && !ended:
+			ended = true
+			more = len(splitStatements(sql)) > 1
+		}
+		if isWord(c) {
+			for i < len(sql) && (isWord(sql[i]) || sql[i] == '$') {
+				i++
+			}
 		}
 	}
-	return n
+	return n, named, more
 }
 
 func (s Stmt) size() int {

@@ -31,6 +31,7 @@ const (
 	writerRole  role = "writer"
 	readerRole  role = "reader"
 	migrateRole role = "migrate"
+	halfOpen    role = "half-open" // not set up: something was in the way
 )
 
 // The process-wide parking place. A file that was replaced has another
@@ -60,19 +61,36 @@ var openDriver = sync.OnceValues(func() (driver.Driver, error) {
 // The file must exist unless mode is rwc.
 func connect(path, mode string, r role, synchronous string) (*conn, error) {
 	id, err := statFile(path)
-	if err == nil {
-		key := lot{id, r, synchronous}
-		parking.Lock()
-		if free := parking.lots[key]; len(free) > 0 {
-			c := free[len(free)-1]
-			parking.lots[key] = free[:len(free)-1]
-			parking.Unlock()
-			return c, nil
-		}
-		parking.Unlock()
-	} else if mode != "rwc" {
+	if err != nil && mode != "rwc" {
 		return nil, err
 	}
+	if err == nil {
+		if c := unpark(lot{id, r, synchronous}); c != nil {
+			return c, nil
+		}
+	}
+	c := unpark(lot{file: id.bare(), role: halfOpen})
+	if c == nil {
+		if c, err = openNative(path, mode, id); err != nil {
+			return nil, err
+		}
+	}
+	c.role = r
+	file, err := c.setUp(path, synchronous)
+	if err != nil {
+		// Kept for the next attempt: a loop that waits for another process's
+		// lock would otherwise leave a connection behind at every turn.
+		c.role = halfOpen
+		c.park("")
+		return nil, err
+	}
+	c.file = file
+	return c, nil
+}
+
+// openNative opens the file that is at the path. before is what was there a
+// moment ago, zero for a missing file.
+func openNative(path, mode string, before fileID) (*conn, error) {
 	drv, err := openDriver()
 	if err != nil {
 		return nil, classify("open", err)
@@ -81,28 +99,40 @@ func connect(path, mode string, r role, synchronous string) (*conn, error) {
 	if err != nil {
 		return nil, classify("open", err)
 	}
-	c := &conn{native: native, role: r}
+	// Looked at again now that the file is open: the identity read before could
+	// belong to a file replaced in between.
+	now, err := statFile(path)
+	if now == (fileID{}) {
+		return nil, err
+	}
+	if before != (fileID{}) && !now.sameFile(before) {
+		return nil, errReplaced()
+	}
+	return &conn{native: native, file: now.bare()}, nil
+}
+
+func errReplaced() error {
+	return &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced while it was opened"}
+}
+
+// setUp makes the connection ready for its role and returns the identity of
+// the file with its log.
+func (c *conn) setUp(path, synchronous string) (fileID, error) {
 	for _, pragma := range c.pragmas(synchronous) {
 		if _, err := c.query(pragma); err != nil {
-			return nil, err // the native connection is left behind, never closed
+			return fileID{}, err
 		}
 	}
 	// The first access makes the connection take its shared lock and open the
 	// write-ahead log, which is part of the identity.
 	if _, err := c.query("SELECT count(*) FROM sqlite_master"); err != nil {
-		return nil, err
+		return fileID{}, err
 	}
-	// Looked at again now that the file is open: an identity read before the
-	// open could belong to a file replaced in between.
-	after, err := statFile(path)
-	if err != nil {
-		return nil, err
+	file, err := statFile(path)
+	if err == nil && !file.sameFile(c.file) {
+		err = errReplaced()
 	}
-	if id != (fileID{}) && !after.sameFile(id) {
-		return nil, &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced while it was opened"}
-	}
-	c.file = after
-	return c, nil
+	return file, err
 }
 
 // pragmas belong on every connection; the driver ignores them in its DSN.
@@ -118,9 +148,9 @@ func (c *conn) pragmas(synchronous string) []string {
 	case readerRole:
 		p = append(p, "PRAGMA cache_size=-1024", "PRAGMA query_only=ON")
 	case migrateRole:
-		p = append(p, "PRAGMA journal_mode=wal") // kept in the file from then on
+		p = append(p, "PRAGMA query_only=OFF", "PRAGMA journal_mode=wal") // kept in the file from then on
 	default:
-		p = append(p, "PRAGMA cache_size=-8192", "PRAGMA journal_size_limit=67108864")
+		p = append(p, "PRAGMA query_only=OFF", "PRAGMA cache_size=-8192", "PRAGMA journal_size_limit=67108864")
 	}
 	return p
 }
@@ -135,6 +165,19 @@ func (c *conn) park(synchronous string) {
 	}
 	key := lot{c.file, c.role, synchronous}
 	parking.lots[key] = append(parking.lots[key], c)
+}
+
+// unpark takes a connection out of the parking place, or returns nil.
+func unpark(key lot) *conn {
+	parking.Lock()
+	defer parking.Unlock()
+	free := parking.lots[key]
+	if len(free) == 0 {
+		return nil
+	}
+	c := free[len(free)-1]
+	parking.lots[key] = free[:len(free)-1]
+	return c
 }
 
 // escapePath makes a path safe inside a URI, where ? and # would cut it.
@@ -160,39 +203,58 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 	return n, nil
 }
 
-// query runs a statement to its end: a statement left half read would keep
-// its locks.
+// query runs a statement and returns its rows.
 func (c *conn) query(query string, args ...any) (out []Row, err error) {
-	rows, err := c.native.(driver.QueryerContext).QueryContext(context.Background(), query, named(args))
-	if err != nil {
-		return nil, classify("execute", err)
-	}
-	defer func() { _ = rows.Close() }() // never fails
-	columns := rows.Columns()
 	pragma := strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "EXPLAIN")
-	for {
-		vals := make([]driver.Value, len(columns))
-		if err := rows.Next(vals); errors.Is(err, io.EOF) {
-			return out, nil
-		} else if err != nil {
-			return nil, classify("execute", err)
-		}
+	err = c.each(query, args, func(columns []string, vals []driver.Value) error {
 		row := make(Row, len(vals))
 		for i, v := range vals {
 			switch v := v.(type) {
 			case string:
 				if !pragma {
-					return nil, textError(columns[i])
+					return textError(columns[i])
 				}
 				row[i] = []byte(v)
 			case time.Time:
-				return nil, textError(columns[i])
+				return textError(columns[i])
 			default:
 				row[i] = v
 			}
 		}
 		out = append(out, row)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return out, nil
+}
+
+// each runs a statement to its end or to fn's first error. Closing its rows
+// ends it: a statement left half read would keep its locks.
+func (c *conn) each(query string, args []any, fn func([]string, []driver.Value) error) error {
+	rows, err := c.native.(driver.QueryerContext).QueryContext(context.Background(), query, named(args))
+	if err != nil {
+		return classify("execute", err)
+	}
+	defer func() { _ = rows.Close() }() // never fails
+	columns := rows.Columns()
+	for {
+		vals := make([]driver.Value, len(columns))
+		if err := rows.Next(vals); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return classify("execute", err)
+		}
+		if err := fn(columns, vals); err != nil {
+			return err
+		}
+	}
+}
+
+// check runs a guard, whose rows nobody wants: only its error counts.
+func (c *conn) check(s Stmt) error {
+	return c.each(s.SQL, s.Args, func([]string, []driver.Value) error { return nil })
 }
 
 func textError(column string) error {

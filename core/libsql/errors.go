@@ -42,6 +42,8 @@ type Error struct {
 	Detail string // the database's own words, without SQL and values
 	Index  int    // the statement's place in its batch, for Guard, Constraint and Invalid
 	cause  error
+
+	preparing bool // SQLite refused the SQL itself
 }
 
 func (e *Error) Error() string {
@@ -98,40 +100,78 @@ func endsTransaction(c Class) bool {
 	return c == Busy || c == Unavailable || c == Full || c == Corrupt || c == Unknown
 }
 
+// driverCode ends what the driver says was being done, which quotes the SQL
+// or, for a bind error, the value.
+const driverCode = "\nerror code = "
+
 var markers = []string{"SQLite failure: `", "SQLite error: `", "Remote SQlite failure: `", `code: "`}
 
 // classify turns a driver error, a plain string that quotes the SQL and, for
-// a bind error, the value, into an Error that holds neither.
+// a bind error, the value, into an Error that holds neither. SQL is constant,
+// so the first driverCode is the driver's; a value can come only before it in
+// a bind error, whose words are dropped, and behind it in SQLite's own words.
 func classify(op string, err error) *Error {
 	text := err.Error()
+	if strings.HasPrefix(text, "failed to bind") {
+		return &Error{Class: Invalid, Op: op, Detail: "an argument cannot be bound"}
+	}
+	if i := strings.Index(text, driverCode); i >= 0 {
+		text = text[i+len(driverCode):]
+	}
+	e := &Error{Op: op, preparing: strings.Contains(text, "Error preparing statement: ")}
+	if strings.HasSuffix(text, ": Execute returned rows") {
+		e.Class, e.Detail = Invalid, "the statement returns rows"
+		return e
+	}
 	at := -1
 	for _, m := range markers {
-		if i := strings.LastIndex(text, m); i >= 0 && i+len(m) > at {
+		if i := strings.Index(text, m); i >= 0 && (at < 0 || i+len(m) < at) {
 			at = i + len(m)
 		}
 	}
 	if at < 0 {
-		return &Error{Class: classOfText(text), Op: op}
+		e.Class = classOfText(text)
+		return e
 	}
 	detail := text[at:]
 	if i := strings.LastIndexAny(detail, "`\""); i >= 0 {
 		detail = detail[:i]
 	}
-	return &Error{Class: classOfText(detail), Op: op, Detail: detail}
+	e.Detail = withoutValues(detail)
+	if !e.preparing && strings.HasPrefix(detail, "no such column") {
+		e.Detail = "no such column" // of a full text query, which is a value
+	}
+	e.Class = classOfText(e.Detail)
+	return e
+}
+
+// withoutValues cuts the part of SQLite's words that may come from a value.
+// The words of a constraint and of an error in the SQL name only the schema
+// and the SQL, which are constant.
+func withoutValues(detail string) string {
+	if strings.Contains(detail, "constraint failed: ") {
+		return detail
+	}
+	for _, before := range []string{"bad JSON path", "unable to open database", "fts5", "malformed MATCH expression", "'"} {
+		if head, _, found := strings.Cut(detail, before); found {
+			return strings.TrimRight(head+strings.TrimSuffix(before, "'"), " :")
+		}
+	}
+	return detail
 }
 
 func classOfText(s string) Class {
 	has := func(sub string) bool { return strings.Contains(s, sub) }
 	switch {
-	case has("is locked"), has("is busy"):
+	case has("constraint failed"), has("cannot store "):
+		return Constraint
+	case has("is locked"), has("is busy"), has("locking protocol"):
 		return Busy
 	case has("is full"):
 		return Full
-	case has("constraint failed"):
-		return Constraint
 	case has("not a database"), has("malformed") && !has("JSON"):
 		return Corrupt
-	case has("unable to open"), has("Unable to open"), has("Unable to connect"), has("I/O error"), has("readonly database"):
+	case has("unable to open"), has("Unable to open"), has("Unable to connect"), has("I/O error"), has("readonly database"), has("out of memory"):
 		return Unavailable
 	}
 	return Invalid

@@ -31,13 +31,18 @@ func Open(ctx context.Context, opt Options) (*File, error) {
 		return nil, err
 	}
 	f := &File{opt: opt, slots: make(chan struct{}, opt.Readers)}
-	c, err := connect(opt.Path, "rw", readerRole, opt.Synchronous)
+	var c *conn
+	// Another process may be recovering the log or migrating at this moment.
+	err = waitBusy(ctx, opt, opt.BusyTimeout, func() (err error) {
+		if c, err = connect(opt.Path, "rw", readerRole, opt.Synchronous); err != nil {
+			return err
+		}
+		if f.databaseID, err = readDatabaseID(c); err != nil {
+			c.park(opt.Synchronous)
+		}
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	f.databaseID, err = readDatabaseID(c)
-	if err != nil {
-		c.park(opt.Synchronous)
 		return nil, err
 	}
 	f.id = c.file
@@ -50,11 +55,13 @@ func Open(ctx context.Context, opt Options) (*File, error) {
 	return f, nil
 }
 
+var errNotPostroom = errors.New("the file is not a migrated Postroom database")
+
 func readDatabaseID(c *conn) (string, error) {
 	rows, err := c.query("SELECT CAST(value AS BLOB) FROM meta WHERE key='database_id'")
 	switch {
 	case ClassOf(err) == Invalid, err == nil && len(rows) != 1:
-		return "", &Error{Class: Unavailable, Op: "open", Detail: "the file is not a migrated Postroom database"}
+		return "", &Error{Class: Unavailable, Op: "open", cause: errNotPostroom}
 	case err != nil:
 		return "", err
 	}
@@ -80,16 +87,20 @@ func (f *File) checkIdentity() (fileID, error) {
 		// mix the two.
 		return fileID{}, &Error{Class: Unavailable, Op: "open", Detail: "the write-ahead log was removed or replaced under the running process"}
 	}
-	c, err := connect(f.opt.Path, "rw", readerRole, f.opt.Synchronous)
-	if err != nil {
-		return fileID{}, err
+	if now.sharesLog(known) {
+		return fileID{}, &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced while the write-ahead log of the old one still lies beside it: move the -wal and -shm files away too"}
 	}
-	id, err := readDatabaseID(c)
-	if err != nil || id != f.databaseID {
-		c.park(f.opt.Synchronous)
-		if err == nil {
-			err = &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced by another database"}
+	c, err := connect(f.opt.Path, "rw", readerRole, f.opt.Synchronous)
+	var id string
+	if err == nil {
+		if id, err = readDatabaseID(c); err != nil || id != f.databaseID {
+			c.park(f.opt.Synchronous)
 		}
+	}
+	switch cls := ClassOf(err); {
+	case err == nil && id != f.databaseID, cls == Corrupt, errors.Is(err, errNotPostroom):
+		return fileID{}, &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced by another database"}
+	case err != nil:
 		return fileID{}, err
 	}
 	f.mu.Lock()
@@ -131,8 +142,12 @@ func (f *File) readOnce(ctx context.Context, stmts []Stmt) ([]Result, error) {
 	// its caller; its slot is held until it ends.
 	f.opt.System.Go("read", func() {
 		defer func() { <-f.slots }()
-		res, err := f.readNow(stmts)
-		done <- answer{res, err}
+		var a answer
+		a.err = waitBusy(ctx, f.opt, f.opt.BusyTimeout, func() (err error) {
+			a.res, err = f.readNow(stmts)
+			return err
+		})
+		done <- a
 	})
 	select {
 	case a := <-done:
@@ -185,7 +200,18 @@ func (f *File) takeReader(id fileID) (*conn, error) {
 		return c, nil
 	}
 	f.mu.Unlock()
-	return connect(f.opt.Path, "rw", readerRole, f.opt.Synchronous)
+	return f.connectTo(id, readerRole)
+}
+
+// connectTo connects to the file that was accepted as id, and to no other
+// that was put in its place since.
+func (f *File) connectTo(id fileID, r role) (*conn, error) {
+	c, err := connect(f.opt.Path, "rw", r, f.opt.Synchronous)
+	if err == nil && c.file != id {
+		c.park(f.opt.Synchronous)
+		return nil, errReplaced()
+	}
+	return c, err
 }
 
 func (f *File) giveReader(c *conn) {
@@ -240,7 +266,7 @@ func (f *File) Close(ctx context.Context) error {
 type probe struct {
 	mu      sync.Mutex
 	flight  chan struct{} // closed when the call under way ends; nil when none is
-	started time.Time
+	started time.Time     // of the first call since the last that was not refused a lock
 	val     int64
 	err     error
 }
@@ -249,7 +275,10 @@ func (p *probe) do(ctx context.Context, opt Options, call func(context.Context) 
 	p.mu.Lock()
 	if p.flight == nil {
 		flight := make(chan struct{})
-		p.flight, p.started = flight, opt.System.Now()
+		p.flight = flight
+		if cls := ClassOf(p.err); cls != Busy && cls != Canceled {
+			p.started = opt.System.Now()
+		}
 		opt.System.Go("probe", func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opt.CallTimeout)
 			defer cancel()

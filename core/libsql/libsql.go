@@ -12,6 +12,7 @@ package libsql
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -66,6 +67,13 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Path == "" {
 		return o, &Error{Class: Invalid, Op: "open", Detail: "the database path is empty"}
 	}
+	// Absolute, so that SQLite takes no name of its own (:memory:) or host
+	// (//name/) for it, and the path means the same file for ever.
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return o, &Error{Class: Unavailable, Op: "open", Detail: "the working directory is unknown", cause: err}
+	}
+	o.Path = path
 	switch strings.ToLower(o.Synchronous) {
 	case "", "full":
 		o.Synchronous = "FULL"

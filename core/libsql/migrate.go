@@ -34,6 +34,8 @@ type SchemaStatus struct {
 	Latest        int64   `json:"latest"`         // newest migration this program carries
 	MinCompatible int64   `json:"min_compatible"` // oldest program schema that can use the database
 	Pending       []int64 `json:"pending"`        // migrations that Migrate would apply
+
+	carried int // migrations in this program
 }
 
 // Migrate brings the file at opt.Path to the newest schema, creating it and
@@ -45,7 +47,11 @@ func Migrate(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	st, err := Schema(opt)
+	return migrateUp(ctx, opt, migrations.FS)
+}
+
+func migrateUp(ctx context.Context, opt Options, source fs.FS) error {
+	st, err := schema(ctx, opt, migrateLockTimeout, source)
 	if err != nil {
 		return err
 	}
@@ -58,7 +64,7 @@ func Migrate(ctx context.Context, opt Options) error {
 	if err := createFile(opt.Path); err != nil {
 		return err
 	}
-	return withMigrator(ctx, opt, func(m *migrate.Migrate) error { return m.Up() })
+	return withMigrator(ctx, opt, source, func(m *migrate.Migrate) error { return m.Up() })
 }
 
 // MigrateDown takes back the last steps migrations; steps ≤ 0 takes back all.
@@ -67,14 +73,20 @@ func MigrateDown(ctx context.Context, opt Options, steps int) error {
 	if err != nil {
 		return err
 	}
-	st, err := Schema(opt)
+	st, err := schema(ctx, opt, migrateLockTimeout, migrations.FS)
 	if err != nil {
 		return err
 	}
-	if st.Version > st.Latest {
+	applied := st.applied()
+	switch {
+	case st.Version > st.Latest:
 		return fmt.Errorf("migrate down: schema %d is newer than this program's %d: use the program that applied it", st.Version, st.Latest)
+	case steps > applied:
+		return fmt.Errorf("migrate down: %d steps were asked for, %d migrations are applied", steps, applied)
+	case applied == 0:
+		return nil // and a missing file is not created
 	}
-	return withMigrator(ctx, opt, func(m *migrate.Migrate) error {
+	return withMigrator(ctx, opt, migrations.FS, func(m *migrate.Migrate) error {
 		if steps <= 0 {
 			return m.Down()
 		}
@@ -85,17 +97,22 @@ func MigrateDown(ctx context.Context, opt Options, steps int) error {
 // Schema reads the status of the file at opt.Path without writing. A missing
 // file has version 0.
 func Schema(opt Options) (SchemaStatus, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return SchemaStatus{}, err
+	}
+	return schema(context.Background(), opt, opt.BusyTimeout, migrations.FS)
+}
+
+func schema(ctx context.Context, opt Options, limit time.Duration, source fs.FS) (SchemaStatus, error) {
 	st := SchemaStatus{Pending: []int64{}}
-	all, err := versions()
+	all, err := versions(source)
 	if err != nil {
 		return st, err
 	}
+	st.carried = len(all)
 	st.Latest = all[len(all)-1]
-	opt, err = opt.withDefaults()
-	if err != nil {
-		return st, err
-	}
-	if err := readSchema(opt, &st); err != nil {
+	if err := readSchema(ctx, opt, limit, &st); err != nil {
 		return st, err
 	}
 	for _, v := range all {
@@ -106,16 +123,18 @@ func Schema(opt Options) (SchemaStatus, error) {
 	return st, nil
 }
 
-func readSchema(opt Options, st *SchemaStatus) error {
-	if info, err := os.Stat(opt.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+func (st SchemaStatus) applied() int { return st.carried - len(st.Pending) }
+
+func readSchema(ctx context.Context, opt Options, limit time.Duration, st *SchemaStatus) error {
+	if info, err := os.Stat(opt.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 		return nil
 	}
-	c, err := connect(opt.Path, "rw", readerRole, opt.Synchronous)
-	if err != nil {
-		return err
-	}
-	defer c.park(opt.Synchronous)
-	return waitBusy(opt, opt.BusyTimeout, func() error {
+	return waitBusy(ctx, opt, limit, func() error {
+		c, err := connect(opt.Path, "rw", readerRole, opt.Synchronous)
+		if err != nil {
+			return err
+		}
+		defer c.park(opt.Synchronous)
 		st.Version, st.MinCompatible = 0, 0
 		tables, err := c.query("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type='table' AND name IN ('schema_migrations','meta') ORDER BY name")
 		if err != nil || len(tables) < 2 {
@@ -131,8 +150,8 @@ func readSchema(opt Options, st *SchemaStatus) error {
 }
 
 // versions lists the embedded migrations in order.
-func versions() ([]int64, error) {
-	names, err := fs.Glob(migrations.FS, "*.up.sql")
+func versions(source fs.FS) ([]int64, error) {
+	names, err := fs.Glob(source, "*.up.sql")
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +162,9 @@ func versions() ([]int64, error) {
 			return nil, fmt.Errorf("migrations: the name %s has no number: %w", n, err)
 		}
 		out = append(out, v)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("migrations: there are none")
 	}
 	slices.Sort(out)
 	return out, nil
@@ -165,9 +187,9 @@ func createFile(path string) error {
 	return file.Close()
 }
 
-func withMigrator(ctx context.Context, opt Options, run func(*migrate.Migrate) error) error {
+func withMigrator(ctx context.Context, opt Options, source fs.FS, run func(*migrate.Migrate) error) error {
 	var c *conn
-	err := waitBusy(opt, migrateLockTimeout, func() (err error) {
+	err := waitBusy(ctx, opt, migrateLockTimeout, func() (err error) {
 		c, err = connect(opt.Path, "rwc", migrateRole, opt.Synchronous)
 		return err
 	})
@@ -175,7 +197,7 @@ func withMigrator(ctx context.Context, opt Options, run func(*migrate.Migrate) e
 		return err
 	}
 	defer c.park(opt.Synchronous)
-	src, err := iofs.New(migrations.FS, ".")
+	src, err := iofs.New(source, ".")
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
@@ -183,22 +205,31 @@ func withMigrator(ctx context.Context, opt Options, run func(*migrate.Migrate) e
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	m.LockTimeout = migrateLockTimeout
+	// Longer than the driver's own wait: golang-migrate gives up on a Lock that
+	// goes on, and the connection must not be parked under it.
+	m.LockTimeout = 2 * migrateLockTimeout
 	if err := run(m); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
 }
 
-// waitBusy repeats what another process's lock refused.
-func waitBusy(opt Options, limit time.Duration, call func() error) error {
+// waitBusy repeats what another process's lock refused, until the limit is
+// reached or the context ends.
+func waitBusy(ctx context.Context, opt Options, limit time.Duration, call func() error) error {
 	deadline := opt.System.Now().Add(limit)
 	for {
 		err := call()
 		if ClassOf(err) != Busy || opt.System.Now().After(deadline) {
 			return err
 		}
-		<-opt.System.NewTimer(jitter(opt, 20*time.Millisecond)).C()
+		t := opt.System.NewTimer(jitter(opt, 20*time.Millisecond))
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
 	}
 }
 
@@ -219,7 +250,7 @@ func (d *migrateDriver) Close() error                         { return nil }
 
 func (d *migrateDriver) Lock() error {
 	d.failed = false
-	err := waitBusy(d.opt, migrateLockTimeout, func() error {
+	err := waitBusy(d.ctx, d.opt, migrateLockTimeout, func() error {
 		if err := d.ctx.Err(); err != nil {
 			return &Error{Class: Canceled, Op: "migrate", cause: err}
 		}
@@ -282,72 +313,3 @@ func (d *migrateDriver) Version() (int, bool, error) {
 
 // Drop is part of golang-migrate's interface; Postroom never drops a database.
 func (d *migrateDriver) Drop() error { return errors.New("dropping a database is not supported") }
-
-// splitStatements splits SQL as sqlite3_complete does: a trigger ends only at
-// "; END ;", and nothing inside quotes or comments counts.
-func splitStatements(text string) []string {
-	var out []string
-	var words []string // of the statement so far, for telling triggers
-	start := 0
-	for i := 0; i < len(text); {
-		switch c := text[i]; {
-		case c == '-' && strings.HasPrefix(text[i:], "--"):
-			if n := strings.IndexByte(text[i:], '\n'); n >= 0 {
-				i += n
-			} else {
-				i = len(text)
-			}
-		case c == '/' && strings.HasPrefix(text[i:], "/*"):
-			if n := strings.Index(text[i+2:], "*/"); n >= 0 {
-				i += n + 4
-			} else {
-				i = len(text)
-			}
-		case c == '\'' || c == '"' || c == '`':
-			if n := strings.IndexByte(text[i+1:], c); n >= 0 {
-				i += n + 2
-			} else {
-				i = len(text)
-			}
-			words = append(words, "'")
-		case c == ';':
-			i++
-			if isTrigger(words) && words[len(words)-1] != "END" {
-				words = append(words, ";")
-				continue
-			}
-			if isTrigger(words) && words[len(words)-2] != ";" {
-				words = append(words, ";") // the END of a CASE
-				continue
-			}
-			if len(words) > 0 {
-				out = append(out, strings.TrimSpace(text[start:i]))
-			}
-			start, words = i, nil
-		case isWord(c):
-			j := i
-			for j < len(text) && isWord(text[j]) {
-				j++
-			}
-			words = append(words, strings.ToUpper(text[i:j]))
-			i = j
-		default:
-			i++
-		}
-	}
-	if len(words) > 0 {
-		out = append(out, strings.TrimSpace(text[start:]))
-	}
-	return out
-}
-
-func isWord(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
-}
-
-func isTrigger(words []string) bool {
-	if len(words) > 1 && words[0] == "CREATE" && (words[1] == "TEMP" || words[1] == "TEMPORARY") {
-		return len(words) > 2 && words[2] == "TRIGGER"
-	}
-	return len(words) > 1 && words[0] == "CREATE" && words[1] == "TRIGGER"
-}

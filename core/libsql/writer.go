@@ -1,12 +1,14 @@
 package libsql
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Limits of one group: a commit that grows without bound would keep its first
@@ -30,26 +32,6 @@ type writer struct {
 	done chan struct{}
 	conn *conn
 }
-
-// request is one caller's work: a batch, or items of an op.
-type request struct {
-	stmts  []Stmt
-	guards int
-	op     *Op
-	items  [][]byte
-	state  atomic.Int32
-	done   chan struct{}
-
-	results []Result
-	rows    []Row
-	err     error
-}
-
-const (
-	queued    int32 = iota
-	started         // taken into a transaction: its outcome is the transaction's
-	abandoned       // its caller left before it was taken
-)
 
 func (w *writer) start(f *File) {
 	w.f = f
@@ -79,9 +61,11 @@ func (f *File) Write(ctx context.Context, b *Batch) ([]Result, error) {
 
 // Merge implements [DB].
 func (f *File) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error) {
-	for _, item := range items {
-		if err := Exec("?", string(item)).checkArgs(); err != nil {
-			return nil, err
+	for i, item := range items {
+		// One value each, or the places of the other callers' items in the
+		// array would shift.
+		if !utf8.Valid(item) || !json.Valid(item) {
+			return nil, &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("item %d is not one JSON value in valid UTF-8", i+1)}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
@@ -98,6 +82,10 @@ func (f *File) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error
 // submit hands the request over and waits. Its answer may be read only when
 // there was no error: otherwise the writer may still be at it.
 func (w *writer) submit(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Class: Canceled, Op: "write", Detail: "the write had not begun", cause: err}
+	}
+	r.at = w.f.opt.System.Now()
 	w.mu.Lock()
 	if w.stopped {
 		w.mu.Unlock()
@@ -189,30 +177,13 @@ func (w *writer) take() []*request {
 	return group
 }
 
-func (r *request) size() int {
-	n := 0
-	for _, s := range r.stmts {
-		n += s.size()
-	}
-	for _, it := range r.items {
-		n += len(it)
-	}
-	return n
-}
-
-func answer(group []*request, err error) {
-	for _, r := range group {
-		if err != nil {
-			r.err, r.results, r.rows = err, nil, nil
-		}
-		close(r.done)
-	}
-}
-
 // commitGroup takes the lock first and the requests second, so that whatever
 // arrives while another process holds the lock joins this commit.
 func (w *writer) commitGroup() {
 	c, err := w.begin()
+	if ClassOf(err) == Busy {
+		return // whoever waited too long has been told
+	}
 	group := w.take()
 	if err != nil {
 		answer(group, err)
@@ -223,14 +194,6 @@ func (w *writer) commitGroup() {
 		return
 	}
 	statements, err := w.apply(c, group)
-	if err == nil {
-		// Looked at once more with the lock held: a file moved away since
-		// begin must not acknowledge anything.
-		var id fileID
-		if id, err = w.f.checkIdentity(); err == nil && id != c.file {
-			err = &Error{Class: Unavailable, Op: "commit", Detail: "the database file was replaced"}
-		}
-	}
 	if err == nil {
 		err = w.commit(c)
 	}
@@ -248,10 +211,10 @@ func (w *writer) commitGroup() {
 
 // begin takes the write lock. Another process that holds it is waited for
 // with short, jittered delays: they keep the worst wait far below that of
-// SQLite's own busy handler.
+// SQLite's own busy handler. Each request has a busy timeout of its own; the
+// error is Busy when the last of them has run out.
 func (w *writer) begin() (*conn, error) {
 	opt := w.f.opt
-	deadline := opt.System.Now().Add(opt.BusyTimeout)
 	for delay := 100 * time.Microsecond; ; delay = min(2*delay, 2*time.Millisecond) {
 		c, err := w.ready()
 		if err == nil {
@@ -264,17 +227,36 @@ func (w *writer) begin() (*conn, error) {
 		if errors.As(err, &e) {
 			e.Op = "begin"
 		}
-		if ClassOf(err) != Busy || opt.System.Now().After(deadline) {
+		if ClassOf(err) != Busy {
 			if c != nil && ClassOf(err) == Invalid {
 				_, _ = c.exec("ROLLBACK") // a transaction was open: begin anew next time
 			}
 			return nil, err
 		}
-		if !w.waiting() {
+		if w.expire(err); !w.waiting() {
 			return nil, err
 		}
 		<-opt.System.NewTimer(delay/2 + jitter(opt, delay/2)).C()
 	}
+}
+
+// expire answers the pending requests that have waited for the busy timeout,
+// and drops those whose callers are gone.
+func (w *writer) expire(err error) {
+	opt := w.f.opt
+	now := opt.System.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pending = slices.DeleteFunc(w.pending, func(r *request) bool {
+		if r.state.Load() == abandoned {
+			return true
+		}
+		if now.Sub(r.at) < opt.BusyTimeout || !r.state.CompareAndSwap(queued, started) {
+			return false
+		}
+		answer([]*request{r}, err)
+		return true
+	})
 }
 
 // ready returns the writing connection of the file that is at the path now.
@@ -287,7 +269,7 @@ func (w *writer) ready() (*conn, error) {
 		return w.conn, nil
 	}
 	w.release()
-	w.conn, err = connect(w.f.opt.Path, "rw", writerRole, w.f.opt.Synchronous)
+	w.conn, err = w.f.connectTo(id, writerRole)
 	return w.conn, err
 }
 
@@ -308,6 +290,13 @@ func (w *writer) release() {
 // commit repeats a COMMIT that found the file busy; the transaction stays
 // open until it succeeds.
 func (w *writer) commit(c *conn) error {
+	// Looked at once more with the lock held: a file moved away since begin
+	// must not acknowledge anything.
+	if id, err := w.f.checkIdentity(); err != nil {
+		return err
+	} else if id != c.file {
+		return &Error{Class: Unavailable, Op: "commit", Detail: "the database file was replaced"}
+	}
 	opt := w.f.opt
 	deadline := opt.System.Now().Add(opt.BusyTimeout)
 	for {
@@ -405,71 +394,4 @@ func (w *writer) isolate(c *conn, alone bool, rs []*request, work func() (int, e
 		r.err, r.results, r.rows = err, nil, nil
 	}
 	return n, nil
-}
-
-func (r *request) runBatch(c *conn) (int, error) {
-	r.results = make([]Result, len(r.stmts))
-	for i, s := range r.stmts {
-		res, err := c.run(s)
-		if err != nil {
-			var e *Error
-			if errors.As(err, &e) {
-				e.Index = i
-				if i < r.guards && (e.Class == Invalid || e.Class == Constraint) {
-					e.Class, e.Detail = Guard, ""
-				}
-			}
-			return i + 1, err
-		}
-		r.results[i] = res
-	}
-	return len(r.stmts), nil
-}
-
-// runMerged runs an op's statements over one JSON array of all items and
-// hands the rows of the last one back to the requests their items came from.
-func runMerged(c *conn, rs []*request) (int, error) {
-	total, size := 0, 2
-	for _, r := range rs {
-		for _, it := range r.items {
-			total++
-			size += len(it) + 1
-		}
-	}
-	var array bytes.Buffer
-	array.Grow(size)
-	array.WriteByte('[')
-	for _, r := range rs {
-		for _, it := range r.items {
-			if array.Len() > 1 {
-				array.WriteByte(',')
-			}
-			array.Write(it)
-		}
-	}
-	array.WriteByte(']')
-	arg := array.String()
-	op := rs[0].op
-	var rows []Row
-	for i, sql := range op.Stmts {
-		res, err := c.run(Stmt{SQL: sql, Args: []any{arg}, rows: i == len(op.Stmts)-1})
-		if err != nil {
-			var e *Error
-			if errors.As(err, &e) {
-				e.Index = i
-			}
-			return i + 1, err
-		}
-		rows = res.Rows
-	}
-	byItem := make([]Row, total)
-	for _, row := range rows {
-		if k := row.Int(0); k >= 0 && k < int64(total) {
-			byItem[k] = row
-		}
-	}
-	for _, r := range rs {
-		r.rows, byItem = byItem[:len(r.items):len(r.items)], byItem[len(r.items):]
-	}
-	return len(op.Stmts), nil
 }
