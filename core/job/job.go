@@ -204,7 +204,7 @@ func (n *New) Check(types Types) error {
 			return err
 		}
 	}
-	if n.ID != "" && !isUUID(n.ID) {
+	if n.ID != "" && !IsUUID(n.ID) {
 		return invalid("id", "must be a UUID in lower-case hexadecimal, such as 0193f1a0-8c5e-7abc-8def-0123456789ab")
 	}
 	if n.Priority < -MaxPriority || n.Priority > MaxPriority {
@@ -293,7 +293,8 @@ func depth(v []byte) int {
 	return deepest
 }
 
-func isUUID(s string) bool {
+// IsUUID says whether s is a UUID in lower-case hexadecimal.
+func IsUUID(s string) bool {
 	if len(s) != 36 {
 		return false
 	}

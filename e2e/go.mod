@@ -1,0 +1,21 @@
+module github.com/postroom/postroom/e2e
+
+go 1.26.0
+
+require github.com/postroom/postroom/core v0.0.0
+
+require (
+	github.com/antlr4-go/antlr/v4 v4.13.0 // indirect
+	github.com/fsnotify/fsnotify v1.10.1 // indirect
+	github.com/golang-migrate/migrate/v4 v4.20.1 // indirect
+	github.com/libsql/sqlite-antlr4-parser v0.0.0-20240327125255-dbf53b6cbf06 // indirect
+	github.com/postroom/postroom/migrations v0.0.0 // indirect
+	github.com/tursodatabase/go-libsql v0.0.0-20251219133454-43644db490ff // indirect
+	golang.org/x/exp v0.0.0-20260908205506-85c1c2202aba // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	github.com/postroom/postroom/core => ../core
+	github.com/postroom/postroom/migrations => ../migrations
+)

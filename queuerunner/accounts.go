@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"path/filepath"
+
+	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+)
+
+// accountsAdd is `accounts add`.
+func accountsAdd(c *call, flags *flag.FlagSet) action {
+	email := flags.String("email", "", "the account's `ADDRESS`; required")
+	path := flags.String("path", "", "the Maildir's `FOLDER`, as the runner sees it; made on first use; required")
+	name := flags.String("display-name", "", "the `NAME` of its owner")
+	queueName := flags.String("queue", "", "the `QUEUE` whose runners see the folder (default \"default\")")
+	asJSON := flags.Bool("json", false, "print JSON")
+	return func(ctx context.Context, _ []string) error {
+		if *email == "" || *path == "" {
+			return wrongUse("-email and -path are required")
+		}
+		// A runner may have been started in another folder.
+		folder, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("find the folder of -path: %w", err)
+		}
+		for _, s := range []string{folder, *queueName} {
+			if err := job.CheckText("config", s, 4096); err != nil { // JSON would repair it silently
+				return asFlags(err)
+			}
+		}
+		return c.withStore(ctx, func(s *mail.Store) error {
+			a, err := s.CreateAccount(ctx, mail.NewAccount{
+				Provider: "maildir", Email: *email, DisplayName: *name,
+				Config: job.Payload(mail.MaildirConfig{Path: folder, Queue: *queueName}),
+			})
+			switch {
+			case err != nil:
+				return fmt.Errorf("add account: %w", asFlags(err))
+			case *asJSON:
+				return c.printJSON(a)
+			}
+			return c.printf("%s\n", a.ID)
+		})
+	}
+}
+
+// accountsList is `accounts list`.
+func accountsList(c *call, flags *flag.FlagSet) action {
+	page := pageFlags(flags)
+	asJSON := flags.Bool("json", false, "print JSON")
+	return func(ctx context.Context, _ []string) error {
+		if err := checkLimit(page.Limit); err != nil {
+			return err
+		}
+		return c.withStore(ctx, func(s *mail.Store) error {
+			list, next, err := s.Accounts(ctx, *page)
+			if err != nil {
+				return asFlags(err)
+			}
+			if *asJSON {
+				return c.printJSON(struct {
+					Accounts []mail.Account `json:"accounts"`
+					Next     *string        `json:"next_cursor"`
+				}{list, orNil(next)})
+			}
+			t := newTable("ID", "PROVIDER", "EMAIL", "NAME", "CONFIG", "CREATED")
+			for _, a := range list {
+				t.row(a.ID, a.Provider, a.Email, orDash(a.DisplayName), compact(a.Config), a.CreatedAt.String())
+			}
+			return c.printPage(t, next)
+		})
+	}
+}
+
+// withStore opens the configured database for one command on the mail side.
+func (c *call) withStore(ctx context.Context, use func(*mail.Store) error) error {
+	return c.withDatabase(ctx, func(_ *config.Loaded, db libsql.DB) error {
+		return use(mail.NewStore(db, queue.New(db, system.Real{}, job.Known())))
+	})
+}
+
+// pageFlags declares -limit and -cursor.
+func pageFlags(flags *flag.FlagSet) *mail.PageOf {
+	var p mail.PageOf
+	flags.IntVar(&p.Limit, "limit", defaultPage, "how many to list, 1 to 200")
+	flags.StringVar(&p.Cursor, "cursor", "", "go on where an earlier list ended")
+	return &p
+}
+
+// printPage writes a list and says how to go on.
+func (c *call) printPage(t *table, next string) error {
+	if err := c.printf("%s", t); err != nil {
+		return err
+	}
+	if next != "" {
+		c.note("there may be more: -cursor %s", next)
+	}
+	return nil
+}
+
+func orNil(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

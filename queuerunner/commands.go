@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"strings"
+)
+
+// command is one row of the table.
+type command struct {
+	name string // as typed
+	args string // its arguments, [optional] ones last
+	help string // one line
+	// setup declares the command's own flags and returns what the command does.
+	setup func(c *call, flags *flag.FlagSet) action
+}
+
+// action runs a command with its arguments, whose number was checked.
+type action func(ctx context.Context, args []string) error
+
+// commands is every command, in the order of the help text.
+func commands() []command {
+	return []command{
+		{"run", "", "claim and run jobs until SIGTERM; the same as no command", runCommand},
+
+		{"migrate up", "", "bring the database to the newest schema, creating it where needed", migrateUp},
+		{"migrate down", "[N]", "take back the last N migrations, or -all", migrateDown},
+		{"migrate status", "", "show the schema's version and what is pending", migrateStatus},
+
+		{"config check", "", "check the configuration and report every problem", configCheck},
+		{"config print", "", "show every key, its value and where it came from", configPrint},
+
+		{"jobs enqueue", "TYPE", "store a job and print its id", jobsEnqueue},
+		{"jobs list", "", "list jobs, newest first", jobsList},
+		{"jobs show", "ID", "show a job with its steps and runs", jobsShow},
+		{"jobs cancel", "ID", "cancel a queued job, ask a running one to stop", jobsCancel},
+		{"jobs retry", "ID", "put a failed or canceled job back into its queue", jobsRetry},
+
+		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
+		{"accounts list", "", "list accounts, newest first", accountsList},
+
+		{"rules add", "", "add the rules of a JSON file and print their ids", rulesAdd},
+		{"rules list", "", "list rules, newest first", rulesList},
+	}
+}
+
+func lookUp(name string) command {
+	for _, cmd := range commands() {
+		if cmd.name == name {
+			return cmd
+		}
+	}
+	return command{}
+}
+
+func isCommand(name string) bool { return lookUp(name).name != "" }
+
+func isGroup(name string) bool {
+	for _, cmd := range commands() {
+		if strings.HasPrefix(cmd.name, name+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// choices lists what may follow the name of a group.
+func choices(group string) string {
+	var words []string
+	for _, cmd := range commands() {
+		if word, ok := strings.CutPrefix(cmd.name, group+" "); ok {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// checkArgs compares the number of arguments with the command's.
+func (cmd command) checkArgs(args []string) error {
+	wanted := strings.Fields(cmd.args)
+	if len(args) > len(wanted) {
+		return wrongUse("unexpected argument %s", quote(args[len(wanted)]))
+	}
+	for _, name := range wanted[len(args):] {
+		if !strings.HasPrefix(name, "[") {
+			return wrongUse("%s is missing", name)
+		}
+	}
+	return nil
+}
+
+// unknownCommand names the command that was probably meant.
+func unknownCommand(name string) error {
+	group, word, nested := strings.Cut(name, " ")
+	if !nested {
+		group, word = "", name
+	}
+	best, least := "", 3 // more than two edits away is another word
+	for _, cmd := range commands() {
+		for _, candidate := range []string{cmd.name, strings.Fields(cmd.name)[0]} {
+			shown := candidate
+			if nested {
+				var inGroup bool
+				if candidate, inGroup = strings.CutPrefix(candidate, group+" "); !inGroup {
+					continue
+				}
+			}
+			if d := distance(word, candidate); d < least && d < len(candidate) {
+				best, least = shown, d
+			}
+		}
+	}
+	if best != "" {
+		return wrongUse("unknown command %s: did you mean %q?", quote(name), best)
+	}
+	return wrongUse("unknown command %s", quote(name))
+}
+
+// distance is the number of letters to insert, delete, change or swap with
+// their neighbour that make a of b, up to a bound that no suggestion reaches.
+func distance(a, b string) int {
+	const far = 1 << 10
+	if len(a) > 64 {
+		return far
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+		for j := range len(b) {
+			if i == 0 {
+				rows[0][j+1] = j + 1
+				continue
+			}
+			change := rows[i-1][j]
+			if a[i-1] != b[j] {
+				change++
+			}
+			rows[i][j+1] = min(change, rows[i-1][j+1]+1, rows[i][j]+1)
+			if i > 1 && j > 0 && a[i-1] == b[j-1] && a[i-2] == b[j] {
+				rows[i][j+1] = min(rows[i][j+1], rows[i-2][j-1]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/job"
+)
+
+// useError is wrong use of the command line.
+type useError struct{ text string }
+
+func (e *useError) Error() string { return e.text }
+
+func wrongUse(format string, args ...any) error { return &useError{fmt.Sprintf(format, args...)} }
+
+// reported is an error that the log has shown already, and its exit code.
+type reported int
+
+func (r reported) Error() string { return "reported in the log" }
+
+// exitCode shows err on stderr, where it was not yet, and turns it into the
+// exit code.
+func (c *call) exitCode(err error) int {
+	var (
+		problems *config.Problems
+		use      *useError
+		invalid  *job.Invalid
+		shown    reported
+	)
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.As(err, &shown):
+		return int(shown)
+	case errors.As(err, &problems):
+		for _, p := range problems.List {
+			c.note("%s", p)
+		}
+		return exitWrong
+	case errors.As(err, &use):
+		c.note("%s: %s\n%s -h shows how it is used", c.name, use.text, c.name)
+		return exitWrong
+	case errors.As(err, &invalid):
+		c.note("%s: %s", c.name, printable(err.Error()))
+		return exitWrong
+	}
+	c.note("%s: %s", c.name, printable(err.Error()))
+	return exitFailed
+}
+
+// helpOr answers -h with help and any other error of package flag as wrong use.
+func (c *call) helpOr(err error, help func() error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return help()
+	}
+	return wrongUse("%s", printable(err.Error()))
+}
+
+// asFlags turns the field of an invalid value into the flag that set it.
+func asFlags(err error) error {
+	var invalid *job.Invalid
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	field := strings.TrimPrefix(invalid.Field, "config.") // of an account
+	name := "-" + strings.ReplaceAll(field, "_", "-")
+	switch field {
+	case "type":
+		name = "TYPE"
+	case "idempotency_key":
+		name = "-key"
+	}
+	return &job.Invalid{Field: name, Code: invalid.Code, Reason: invalid.Reason}
+}

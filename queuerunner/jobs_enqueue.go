@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// jobsEnqueue is `jobs enqueue`.
+func jobsEnqueue(c *call, flags *flag.FlagSet) action {
+	var (
+		n         job.New
+		payload   = flags.String("payload", "null", "the `JSON` value handed to the job's handler; - reads it from stdin")
+		scope     = flags.String("key-scope", "", "how long the key holds: active, until or forever (default: the type's)")
+		notBefore = flags.String("not-before", "", "start no earlier than this `TIME`, such as 2027-01-31T08:00:00Z")
+		asJSON    = flags.Bool("json", false, "print JSON")
+	)
+	flags.StringVar(&n.ID, "id", "", "the job's `UUID`; the same id again is the same request")
+	flags.StringVar(&n.Queue, "queue", "", "the `QUEUE` it waits in (default: the type's)")
+	flags.IntVar(&n.Priority, "priority", 0, "-100 to 100; higher goes first")
+	flags.IntVar(&n.MaxAttempts, "max-attempts", 0, "failures until it is failed for good (default: the type's)")
+	flags.DurationVar(&n.Delay, "delay", 0, "start no earlier than this long from now, such as 90s")
+	flags.StringVar(&n.Key, "key", "", "the idempotency `KEY`: another job of the type with this key is not stored")
+	flags.DurationVar(&n.KeyTTL, "key-ttl", 0, "how long a key of the scope until holds (default: the type's)")
+	flags.StringVar(&n.LimitKey, "limit-key", "", "the `KEY` by which it shares a limit with other jobs")
+
+	return func(ctx context.Context, args []string) error {
+		n.Type, n.KeyScope = args[0], job.Scope(*scope)
+		if err := checkGiven(flags); err != nil {
+			return err
+		}
+		if *notBefore != "" {
+			at, err := time.Parse(time.RFC3339, *notBefore)
+			if err != nil {
+				return wrongUse("-not-before must be a time such as 2027-01-31T08:00:00Z, not %s", quote(*notBefore))
+			}
+			n.NotBefore = at
+		}
+		var err error
+		if n.Payload, err = c.payload(*payload); err != nil {
+			return err
+		}
+		if err := n.Check(job.Known()); err != nil {
+			return asFlags(err)
+		}
+		return c.withQueue(ctx, func(q *queue.Queue) error {
+			if n.ID == "" {
+				n.ID = q.NewID()
+			}
+			e, err := q.Enqueue(ctx, n)
+			switch {
+			case libsql.ClassOf(err) == libsql.Unknown:
+				return fmt.Errorf("it is not known whether the job was stored; the same command with -id %s is safe: %w", n.ID, err)
+			case err != nil:
+				return err
+			case *asJSON:
+				return c.printJSON(e)
+			case e.Pruned:
+				c.note("a job that is no longer kept holds the key; nothing was stored")
+			case e.Duplicate:
+				c.note("this job holds the key already; nothing was stored")
+			}
+			return c.printf("%s\n", e.ID)
+		})
+	}
+}
+
+// checkGiven refuses flags that were given the value which stands for not
+// given: a variable of a script that is not set must not change the meaning.
+func checkGiven(flags *flag.FlagSet) error {
+	var err error
+	flags.Visit(func(f *flag.Flag) {
+		switch value := f.Value.String(); f.Name {
+		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload":
+			if value == "" {
+				err = wrongUse("-%s must not be empty", f.Name)
+			}
+		case "max-attempts", "key-ttl":
+			if value == "0" || value == "0s" {
+				err = wrongUse("-%s must not be 0", f.Name)
+			}
+		}
+	})
+	return err
+}
+
+// payload is the flag's value, or stdin.
+func (c *call) payload(given string) (json.RawMessage, error) {
+	if given != "-" {
+		return json.RawMessage(given), nil
+	}
+	text, err := c.readStdin(job.MaxPayload)
+	return json.RawMessage(bytes.TrimSpace(text)), err
+}
+
+// readStdin reads all of it, up to a bound.
+func (c *call) readStdin(bound int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(c.stdin, bound+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read stdin: %w", err)
+	case int64(len(text)) > bound:
+		return nil, wrongUse("stdin holds more than %d bytes", bound)
+	}
+	return text, nil
+}
+
+// checkID refuses what no id can be before the database is asked.
+func checkID(id string) error {
+	if id == "" || !utf8.ValidString(id) {
+		return wrongUse("%s is no id", quote(id))
+	}
+	return nil
+}

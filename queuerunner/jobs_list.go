@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// Sizes of a page of a list.
+const (
+	defaultPage = 50
+	largestPage = 200
+)
+
+// jobsList is `jobs list`.
+func jobsList(c *call, flags *flag.FlagSet) action {
+	var f queue.Filter
+	flags.StringVar(&f.State, "state", "", "only jobs in this `STATE`: queued, running, completed, failed or canceled")
+	flags.StringVar(&f.Type, "type", "", "only jobs of this `TYPE`")
+	flags.StringVar(&f.Queue, "queue", "", "only jobs in this `QUEUE`")
+	flags.StringVar(&f.Key, "key", "", "only jobs with this idempotency or limit `KEY`")
+	flags.IntVar(&f.Limit, "limit", defaultPage, "how many to list, 1 to 200")
+	cursor := flags.String("cursor", "", "go on where an earlier list ended")
+	asJSON := flags.Bool("json", false, "print JSON")
+
+	return func(ctx context.Context, _ []string) error {
+		if f.State != "" && !slices.Contains(job.States, job.State(f.State)) {
+			return wrongUse("-state must be queued, running, completed, failed or canceled, not %s", quote(f.State))
+		}
+		for _, text := range []string{f.Type, f.Queue, f.Key} {
+			if !utf8.ValidString(text) {
+				return wrongUse("%s is not valid UTF-8", quote(text))
+			}
+		}
+		if err := checkLimit(f.Limit); err != nil {
+			return err
+		}
+		if *cursor != "" {
+			n, err := strconv.ParseInt(*cursor, 10, 64)
+			if err != nil || n < 1 {
+				return wrongUse("-cursor must be what an earlier list gave, not %s", quote(*cursor))
+			}
+			f.Before = n
+		}
+		return c.withQueue(ctx, func(q *queue.Queue) error {
+			p, err := q.List(ctx, f)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return c.printJSON(jobPage{Jobs: p.Jobs, Next: cursorOf(p), Partial: p.Partial})
+			}
+			return c.printJobs(p)
+		})
+	}
+}
+
+// jobPage is a list of jobs as JSON.
+type jobPage struct {
+	Jobs    []job.Job `json:"jobs"`
+	Next    *string   `json:"next_cursor"`
+	Partial bool      `json:"partial,omitempty"`
+}
+
+func cursorOf(p queue.Page) *string {
+	if p.Next == 0 {
+		return nil
+	}
+	s := strconv.FormatInt(p.Next, 10)
+	return &s
+}
+
+func (c *call) printJobs(p queue.Page) error {
+	t := newTable("ID", "TYPE", "QUEUE", "STATE", "ATTEMPTS", "CREATED", "LAST ERROR")
+	for _, j := range p.Jobs {
+		t.row(j.ID, short(j.Type), short(j.Queue), string(j.State),
+			fmt.Sprintf("%d/%d", j.Attempts, j.MaxAttempts), j.CreatedAt.String(), orDash(j.LastError))
+	}
+	if err := c.printf("%s", t); err != nil {
+		return err
+	}
+	if next := cursorOf(p); next != nil {
+		c.note("there may be more: -cursor %s", *next)
+	}
+	return nil
+}
+
+func checkLimit(n int) error {
+	if n < 1 || n > largestPage {
+		return wrongUse("-limit must be from 1 to %d, not %d", largestPage, n)
+	}
+	return nil
+}

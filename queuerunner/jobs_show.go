@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// jobsShow is `jobs show`.
+func jobsShow(c *call, flags *flag.FlagSet) action {
+	asJSON := flags.Bool("json", false, "print JSON")
+	return func(ctx context.Context, args []string) error {
+		if err := checkID(args[0]); err != nil {
+			return err
+		}
+		return c.withQueue(ctx, func(q *queue.Queue) error {
+			d, err := q.Detail(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return c.printJSON(d)
+			}
+			return c.printf("%s", showJob(d))
+		})
+	}
+}
+
+// showJob writes a job for a person to read.
+func showJob(d *queue.Detail) string {
+	var b strings.Builder
+	facts := newTable()
+	for _, f := range []struct{ name, value string }{
+		{"id", d.ID},
+		{"type", d.Type},
+		{"queue", d.Queue},
+		{"state", string(d.State)},
+		{"priority", fmt.Sprint(d.Priority)},
+		{"attempts", fmt.Sprintf("%d, failures %d of %d, crashes %d", d.Attempts, d.Failures, d.MaxAttempts, d.Crashes)},
+		{"payload", compact(d.Payload)},
+		{"result", compact(d.Result)},
+		{"last error", text(d.LastError)},
+		{"not before", instant(d.NotBefore)},
+		{"idempotency key", text(d.IdempotencyKey)},
+		{"limit key", text(d.LimitKey)},
+		{"created", d.CreatedAt.String()},
+		{"updated", d.UpdatedAt.String()},
+		{"finished", instant(d.FinishedAt)},
+		{"heartbeat", instant(d.HeartbeatAt)},
+		{"cancel requested", instant(d.CancelRequestedAt)},
+		{"claimed by", text(d.ClaimedBy)},
+		{"parent", text(d.ParentID)},
+		{"trace", text(d.TraceID)},
+	} {
+		facts.row(f.name, f.value)
+	}
+	b.WriteString(facts.String())
+	if len(d.Steps) > 0 {
+		t := newTable("STEP", "RUN", "OUTCOME", "STARTED", "FINISHED", "RESULT", "ERROR")
+		for _, s := range d.Steps {
+			t.row(short(s.Name), fmt.Sprint(s.Run), s.Outcome, s.StartedAt.String(), instant(s.FinishedAt),
+				short(compact(s.Result)), orDash(s.Error))
+		}
+		b.WriteString("\n" + t.String())
+	}
+	if len(d.Runs) > 0 {
+		t := newTable("RUN", "RUNNER", "OUTCOME", "STARTED", "FINISHED", "ERROR")
+		for _, r := range d.Runs {
+			t.row(fmt.Sprint(r.Run), short(r.Runner), r.Outcome, r.StartedAt.String(), r.FinishedAt.String(), orDash(r.Error))
+		}
+		b.WriteString("\n" + t.String())
+	}
+	for _, r := range d.Runs {
+		if r.Stack != nil {
+			fmt.Fprintf(&b, "\nstack of run %d:\n%s\n", r.Run, printableLines(*r.Stack, "  "))
+		}
+	}
+	return b.String()
+}
+
+func text(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
+}
+
+func instant(t *job.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.String()
+}
+
+// compact writes JSON on one line.
+func compact(v json.RawMessage) string {
+	var b bytes.Buffer
+	if err := json.Compact(&b, v); err != nil {
+		return string(v) // what is stored was checked; whatever this is, show it
+	}
+	return b.String()
+}

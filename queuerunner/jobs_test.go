@@ -1,0 +1,168 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+func TestJobsEnqueue(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+
+	t.Run("stores all that the flags say", func(t *testing.T) {
+		t.Parallel()
+		out := fine(t, db.path, "jobs", "enqueue", "a.type", "-payload", `{"x":1}`, "-queue", "q", "-priority", "7",
+			"-max-attempts", "3", "-not-before", "2100-01-02T03:04:05Z", "-key", "k", "-key-scope", "forever",
+			"-limit-key", "l", "-id", "0193f1a0-8c5e-7abc-8def-0123456789ab")
+		if out != "0193f1a0-8c5e-7abc-8def-0123456789ab\n" {
+			t.Errorf("%q", out)
+		}
+		j := db.job(strings.TrimSpace(out))
+		if string(j.Payload) != `{"x":1}` || j.Type != "a.type" || j.Queue != "q" || j.Priority != 7 || j.MaxAttempts != 3 ||
+			j.NotBefore.String() != "2100-01-02T03:04:05.000Z" || *j.IdempotencyKey != "k" || *j.LimitKey != "l" {
+			t.Errorf("%+v", j)
+		}
+	})
+
+	t.Run("takes the payload from stdin and a delay", func(t *testing.T) {
+		t.Parallel()
+		r := cliWith(t, db.path, "[1,2]\n", "jobs", "enqueue", "-payload", "-", "-delay", "1h", "b.type")
+		j := db.job(strings.TrimSpace(r.out))
+		if string(j.Payload) != "[1,2]" || j.NotBefore.Time().Sub(j.CreatedAt.Time()) != time.Hour {
+			t.Errorf("%+v %+v", r, j)
+		}
+	})
+
+	t.Run("refuses a payload that is too large, from stdin too", func(t *testing.T) {
+		t.Parallel()
+		r := cliWith(t, db.path, strings.Repeat(" ", job.MaxPayload+1), "jobs", "enqueue", "b.type", "-payload", "-")
+		if r.code != exitWrong || !strings.Contains(r.err, "stdin holds more than") {
+			t.Errorf("%+v", r)
+		}
+	})
+
+	t.Run("names the job that holds the key", func(t *testing.T) {
+		t.Parallel()
+		first := fine(t, db.path, "jobs", "enqueue", "c.type", "-key", "once")
+		r := cli(t, db.path, "jobs", "enqueue", "c.type", "-key", "once")
+		if r.code != exitFine || r.out != first || !strings.Contains(r.err, "nothing was stored") {
+			t.Errorf("%+v, want %q", r, first)
+		}
+		e := decode[queue.Enqueued](t, fine(t, db.path, "jobs", "enqueue", "c.type", "-key", "once", "-json"))
+		if e.ID+"\n" != first || !e.Duplicate {
+			t.Errorf("%+v", e)
+		}
+	})
+
+	t.Run("refuses an id of another type's job", func(t *testing.T) {
+		t.Parallel()
+		id := strings.TrimSpace(fine(t, db.path, "jobs", "enqueue", "d.type"))
+		if again := fine(t, db.path, "jobs", "enqueue", "d.type", "-id", id); again != id+"\n" {
+			t.Errorf("%q", again)
+		}
+		if r := cli(t, db.path, "jobs", "enqueue", "e.type", "-id", id); r.code != exitFailed {
+			t.Errorf("%+v", r)
+		}
+	})
+
+	t.Run("takes what follows -- as it is", func(t *testing.T) {
+		t.Parallel()
+		id := strings.TrimSpace(fine(t, db.path, "jobs", "enqueue", "--", "-odd"))
+		if j := db.job(id); j.Type != "-odd" {
+			t.Errorf("%+v", j)
+		}
+	})
+}
+
+func TestJobsList(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	var ids []string
+	for range 3 {
+		ids = append(ids, db.enqueue("a.type", `1`))
+	}
+	other := db.enqueue("b.type", `1`)
+
+	if out := fine(t, db.path, "jobs", "list"); strings.Count(out, "\n") != 5 ||
+		!strings.HasPrefix(out, "ID ") || !strings.Contains(strings.Split(out, "\n")[1], other) {
+		t.Error(out)
+	}
+	p := decode[jobPage](t, fine(t, db.path, "jobs", "list", "-json", "-type", "a.type", "-state", "queued", "-limit", "2"))
+	if len(p.Jobs) != 2 || p.Jobs[0].ID != ids[2] || p.Next == nil {
+		t.Fatalf("%+v", p)
+	}
+	p = decode[jobPage](t, fine(t, db.path, "jobs", "list", "-json", "-type", "a.type", "-cursor", *p.Next))
+	if len(p.Jobs) != 1 || p.Jobs[0].ID != ids[0] || p.Next != nil {
+		t.Errorf("%+v", p)
+	}
+	if out := fine(t, db.path, "jobs", "list", "-state", "failed", "-json"); out != `{"jobs":[],"next_cursor":null}`+"\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestJobsShow(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	id := db.enqueue(job.DebugSteps, `{"n":2,"fail_after":1}`)
+	panics, err := db.q.Enqueue(t.Context(), job.New{Type: job.DebugPanic, MaxAttempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	startRunner(t, db.path)
+	db.await(id, job.Completed)
+	db.await(panics.ID, job.Failed)
+
+	out := fine(t, db.path, "jobs", "show", id)
+	for _, want := range []string{"state             completed", `result            {"steps":[1,2]}`, "step_2", "retried", "debug.steps: failed after step 1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if d := decode[queue.Detail](t, fine(t, db.path, "jobs", "show", "-json", id)); d.ID != id || len(d.Steps) != 2 || len(d.Runs) != 2 {
+		t.Errorf("%+v", d)
+	}
+	if out := fine(t, db.path, "jobs", "show", panics.ID); !strings.Contains(out, "stack of run 1:\n  goroutine ") {
+		t.Error(out)
+	}
+	if r := cli(t, db.path, "jobs", "show", "nobody"); r.code != exitFailed || !strings.Contains(r.err, "no such job") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestJobsCancelAndRetry(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	id := db.enqueue("a.type", `1`)
+	for _, s := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"retry", id}, exitFailed, "state does not allow this"},
+		{[]string{"cancel", id}, exitFine, id + " is canceled\n"},
+		{[]string{"cancel", id, "-json"}, exitFine, `"state":"canceled"`},
+		{[]string{"retry", id}, exitFine, id + " is queued\n"},
+		{[]string{"cancel", "nobody"}, exitFailed, "no such job"},
+		{[]string{"retry", "nobody"}, exitFailed, "no such job"},
+	} {
+		r := cli(t, db.path, append([]string{"jobs"}, s.args...)...)
+		if r.code != s.code || !strings.Contains(r.out+r.err, s.want) {
+			t.Errorf("%v: %+v", s.args, r)
+		}
+	}
+
+	t.Run("a running job is asked to stop", func(t *testing.T) {
+		t.Parallel()
+		id := db.enqueue(job.DebugSleep, `{"ms":600000}`)
+		startRunner(t, db.path)
+		db.await(id, job.Running)
+		if out := fine(t, db.path, "jobs", "cancel", id); !strings.HasPrefix(out, id+" is ") {
+			t.Error(out)
+		}
+		db.await(id, job.Canceled)
+	})
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/agent"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/telemetry"
+	"github.com/postroom/postroom/core/version"
+	"github.com/postroom/postroom/core/worker"
+)
+
+// runCommand is `run`.
+func runCommand(c *call, _ *flag.FlagSet) action {
+	return func(ctx context.Context, _ []string) error {
+		cfg, err := c.config()
+		if err != nil {
+			return err
+		}
+		if err := refused(runProblems(cfg, c.options.Lookup)); err != nil {
+			return err
+		}
+		opt, err := databaseOptions(cfg, c.options.Lookup)
+		if err != nil {
+			return err
+		}
+		sys := system.Real{}
+		r := &runner{cfg: cfg, database: opt, sys: sys, types: job.Known(), lookup: c.options.Lookup, self: self(sys)}
+		r.log, err = telemetry.NewLogger(c.stderr, cfg.Log.Level, cfg.LogFormat(isTerminal(c.stderr)),
+			"service", cfg.App.ServiceName, "runner", r.self.ID)
+		if err != nil {
+			return wrongUse("%s", err)
+		}
+		for _, k := range cfg.Reserved() {
+			r.log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg("this key is reserved: nothing acts on it yet")
+		}
+		ctx, hurry, stop := stopSignals(ctx)
+		defer stop()
+		if err := r.run(ctx, hurry); err != nil {
+			r.log.Error().Err(err).Msg("queuerunner gives up")
+			var use *useError
+			if errors.As(err, &use) {
+				return reported(exitWrong)
+			}
+			return reported(exitFailed)
+		}
+		r.log.Info().Msg("queuerunner stopped")
+		return nil
+	}
+}
+
+// runner is one start of `queuerunner run`.
+type runner struct {
+	cfg      *config.Loaded
+	database libsql.Options
+	sys      system.System
+	types    job.Types
+	log      zerolog.Logger
+	lookup   func(string) (string, bool)
+	self     queue.Runner
+}
+
+// run works until ctx ends, then stops in order; hurry cuts that short.
+func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
+	t := r.cfg.Telemetry
+	tel, err := telemetry.Start(ctx, telemetry.Config{
+		ServiceName: r.cfg.App.ServiceName, Version: r.self.Version, Environment: r.cfg.App.Env, InstanceID: r.self.ID,
+		Endpoint: t.OTLPEndpoint, Protocol: t.OTLPProtocol, ExportTraces: t.ExportTraces, SampleRatio: t.SampleRatio,
+		Lookup: r.lookup,
+	}, r.log)
+	if err != nil {
+		return wrongUse("%s", err)
+	}
+	defer func() {
+		if err := tel.Shutdown(context.WithoutCancel(ctx)); err != nil { // bounds itself
+			r.log.Warn().Err(err).Msg("telemetry was not flushed")
+		}
+	}()
+
+	own, err := listen(ctx, r.cfg, r.log, r.self.Version)
+	if err != nil {
+		return err
+	}
+	defer own.close()
+
+	db, schema, err := attach(ctx, r.sys, r.log, r.database, r.cfg.Database.AutoMigrate)
+	if ctx.Err() != nil {
+		return nil // told to stop before there was anything to do
+	}
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	own.opened(db, schema)
+	defer func() {
+		if err := closeDatabase(ctx, db); err != nil {
+			r.log.Warn().Err(err).Msg("the database was left unclosed; nothing that was committed is lost")
+		}
+	}()
+
+	q := queue.New(db, r.sys, r.types)
+	mailAgent := agent.New(ctx, mail.NewStore(db, q), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
+	w, err := r.worker(q, handlers(r.cfg, mailAgent))
+	if err != nil {
+		return err
+	}
+
+	var beside sync.WaitGroup
+	done := make(chan struct{})
+	defer beside.Wait()
+	defer close(done)
+	beside.Go(func() { r.ensureAccounts(ctx, mailAgent) })
+	beside.Go(func() {
+		select {
+		case <-hurry:
+			w.Hurry()
+		case <-done:
+		}
+	})
+	r.log.Info().Str("version", r.self.Version).Int("concurrency", r.cfg.Queue.Concurrency).
+		Strs("queues", r.cfg.Queue.Queues).Bool("debug_jobs", r.cfg.Queue.DebugJobs).Msg("queuerunner works")
+	return w.Run(ctx)
+}
+
+func (r *runner) worker(q *queue.Queue, bindings []worker.Binding) (*worker.Worker, error) {
+	c := r.cfg.Queue
+	queues := c.Queues
+	if len(queues) == 0 {
+		queues = nil // all
+	}
+	return worker.New(q, r.sys, r.types, r.log, worker.Config{
+		Runner: r.self, Queues: queues, Concurrency: c.Concurrency, Lease: c.Lease.Duration,
+		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, DrainTimeout: c.DrainTimeout.Duration,
+	}, bindings...)
+}
+
+// ensureAccounts wakes the accounts: mail may have come while nobody watched.
+func (r *runner) ensureAccounts(ctx context.Context, a *agent.Agent) {
+	err := persist(ctx, r.sys, r.log, "wake the accounts", func() error { return a.Ensure(ctx) })
+	if err != nil && ctx.Err() == nil {
+		r.log.Error().Err(err).Msg("the accounts were not woken; they are synced when their time comes")
+	}
+}
+
+// self describes this start of the program.
+func self(sys system.System) queue.Runner {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	var random [4]byte
+	sys.Read(random[:])
+	host = strings.ToValidUTF8(host, "-")
+	return queue.Runner{
+		ID: fmt.Sprintf("%s-%d-%x", host, os.Getpid(), random), Host: host,
+		PID: int64(os.Getpid()), Version: version.Version(),
+	}
+}
+
+// stopSignals returns a context that ends with the first SIGTERM or SIGINT
+// and a channel that is closed by the second.
+func stopSignals(parent context.Context) (ctx context.Context, hurry <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	second := make(chan struct{})
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+		if _, open := <-signals; open {
+			close(second)
+		}
+	}()
+	return ctx, second, func() { signal.Stop(signals); cancel(); close(signals) }
+}
+
+// isTerminal tells whether a person reads w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
