@@ -109,22 +109,25 @@ func TestRules(t *testing.T) {
 func TestRulesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
-		"a broken rule":          {badRule, "conditions.children[0].value: "},
-		"one of several":         {"[" + oneRule + "," + badRule + "]", "rules[1].conditions.children[0].value: "},
-		"what was added is told": {"[" + oneRule + "," + badRule + "]", "(rules before it that were added: 1)"},
-		"no JSON":                {"{\n  \"name\": x\n}", "line 2, column 11: "},
-		"a broken array":         {"[\n1,]", "line 2, column 3: "},
-		"an unknown field":       {`{"nme":"x"}`, `unknown field "nme"`},
-		"a wrong type":           {"[" + oneRule + `,{"name":1}]`, "rules[1]: "},
-		"an empty array":         {"[]", "there is none"},
-		"null":                   {"[null]", "null is no rule"},
-		"nothing":                {"", "unexpected end"},
-		"broken UTF-8":           {"{\"name\":\"\xff\"}", "not valid UTF-8"},
-		"a control character":    {"{\"\x1b\":1}", "rules in"},
+		"a broken rule":       {badRule, "conditions.children[0].value: "},
+		"one of several":      {"[" + oneRule + "," + badRule + "]", "rules[1].conditions.children[0].value: "},
+		"no JSON":             {"{\n  \"name\": x\n}", "line 2, column 11: "},
+		"a broken array":      {"[\n1,]", "line 2, column 3: "},
+		"an unknown field":    {`{"nme":"x"}`, `unknown field "nme"`},
+		"a wrong type":        {"[" + oneRule + `,{"name":1}]`, "rules[1]: "},
+		"an empty array":      {"[]", "there is none"},
+		"null":                {"[null]", "null is no rule"},
+		"nothing":             {"", "unexpected end"},
+		"broken UTF-8":        {"{\"name\":\"\xff\"}", "not valid UTF-8"},
+		"a control character": {"{\"\x1b\":1}", "rules in"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := cli(t, newDatabase(t).path, "rules", "add", "-file", write(t, "rules.json", c.text))
+			db := newDatabase(t)
+			r := cli(t, db.path, "rules", "add", "-file", write(t, "rules.json", c.text))
+			if list := fine(t, db.path, "rules", "list"); strings.Count(list, "\n") > 1 {
+				t.Errorf("something was added: %s", list)
+			}
 			if r.code != exitWrong || !strings.Contains(r.err, c.want) || strings.Contains(r.err, "\x1b") {
 				t.Errorf("%+v, want %q", r, c.want)
 			}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"unicode/utf8"
 
-	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
 )
 
@@ -50,56 +49,26 @@ func rulesAdd(c *call, flags *flag.FlagSet) action {
 			return wrongUse("the rules in %s: %s", quote(*file), printable(err.Error()))
 		}
 		return c.withStore(ctx, func(s *mail.Store) error {
-			added := []mail.Rule{}
+			rules := make([]mail.NewRule, len(list))
 			for i, n := range list {
-				r, err := s.CreateRule(ctx, mail.NewRule(n))
-				if err != nil {
-					return inRule(err, i, len(list))
-				}
-				added = append(added, *r)
-				if !*asJSON {
-					if err := c.printf("%s\n", r.ID); err != nil {
-						return err
-					}
-				}
+				rules[i] = mail.NewRule(n)
+			}
+			added, err := s.CreateRules(ctx, rules)
+			if err != nil {
+				return err
 			}
 			if *asJSON {
 				return c.printJSON(map[string]any{"rules": added})
+			}
+			for _, r := range added {
+				if err := c.printf("%s\n", r.ID); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
 	}
 }
-
-// inRule says which rule of several was refused, and that those before it
-// were not: each is stored by itself.
-func inRule(err error, i, n int) error {
-	if n == 1 {
-		return err
-	}
-	var invalid *job.Invalid
-	if errors.As(err, &invalid) {
-		err = &job.Invalid{Field: fmt.Sprintf("rules[%d].%s", i, invalid.Field), Code: invalid.Code, Reason: invalid.Reason}
-	} else {
-		err = fmt.Errorf("rules[%d]: %w", i, err)
-	}
-	if i == 0 {
-		return err
-	}
-	return &partlyAdded{err, i}
-}
-
-// partlyAdded tells a person what must not be added again.
-type partlyAdded struct {
-	err error
-	n   int
-}
-
-func (e *partlyAdded) Error() string {
-	return fmt.Sprintf("%s (rules before it that were added: %d)", e.err, e.n)
-}
-
-func (e *partlyAdded) Unwrap() error { return e.err }
 
 func (c *call) readRules(file string) ([]byte, error) {
 	if file == "-" {

@@ -27,18 +27,44 @@ type NewRule struct {
 
 // CreateRule checks and stores a rule and raises the version of the rules.
 func (s *Store) CreateRule(ctx context.Context, n NewRule) (*Rule, error) {
-	if err := n.check(); err != nil {
+	made, err := s.CreateRules(ctx, []NewRule{n})
+	if err != nil {
 		return nil, err
 	}
-	id := s.q.NewID()
+	return &made[0], nil
+}
+
+// CreateRules checks and stores all rules or none. Of several, the field of a
+// mistake begins with its rule's place: rules[1].name.
+func (s *Store) CreateRules(ctx context.Context, list []NewRule) ([]Rule, error) {
 	var b libsql.Batch
-	b.Exec(sqlInsertRule, id, []byte(n.Name), blob(n.Description), n.Scope, null(n.ScopeRef), *n.Priority, *n.Enabled,
-		string(n.Conditions), n.ActionType, string(n.ActionParameters), n.SafeMode)
+	ids := make([]string, len(list))
+	for i := range list {
+		n := &list[i]
+		if err := n.check(); err != nil {
+			var inv *job.Invalid
+			if len(list) > 1 && errors.As(err, &inv) {
+				err = &job.Invalid{Field: fmt.Sprintf("rules[%d].%s", i, inv.Field), Code: inv.Code, Reason: inv.Reason}
+			}
+			return nil, err
+		}
+		ids[i] = s.q.NewID()
+		b.Exec(sqlInsertRule, ids[i], []byte(n.Name), blob(n.Description), n.Scope, null(n.ScopeRef), *n.Priority, *n.Enabled,
+			string(n.Conditions), n.ActionType, string(n.ActionParameters), n.SafeMode)
+	}
 	b.Exec(sqlRaiseRulesVersion)
 	if _, err := s.db.Write(ctx, &b); err != nil {
-		return nil, fmt.Errorf("create rule: %w", err)
+		return nil, fmt.Errorf("create rules: %w", err)
 	}
-	return s.Rule(ctx, id)
+	made := make([]Rule, len(ids))
+	for i, id := range ids {
+		r, err := s.Rule(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		made[i] = *r
+	}
+	return made, nil
 }
 
 func (n *NewRule) check() error {

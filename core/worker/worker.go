@@ -80,6 +80,9 @@ func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger,
 		w.bound[b.Type] = b
 		w.cfg.Runner.Types = append(w.cfg.Runner.Types, b.Type)
 	}
+	if w.cfg.Runner.Types == nil {
+		w.cfg.Runner.Types = []string{}
+	}
 	w.cfg.Runner.Queues, w.cfg.Runner.Concurrency = cfg.Queues, int64(cfg.Concurrency)
 	var err error
 	w.metrics, err = newMetrics()
@@ -286,15 +289,20 @@ func (w *Worker) each(fn func(*activeRun)) {
 // handBackAll is the last write for handlers that ignore their context: their
 // jobs go back unspent, and whatever the handlers still do is fenced off.
 func (w *Worker) handBackAll(ctx context.Context) {
-	bound, cancel := context.WithTimeout(ctx, min(w.cfg.DrainTimeout/10, 2*time.Second))
+	// Even after the shortest drain the last write gets a second: a job that
+	// is not handed back would wait for its lease and count as a crash.
+	bound, cancel := context.WithTimeout(ctx, min(max(w.cfg.DrainTimeout/10, time.Second), 2*time.Second))
 	defer cancel()
 	var wg sync.WaitGroup
 	w.each(func(r *activeRun) {
 		wg.Add(1)
 		w.sys.Go("hand back", func() {
 			defer wg.Done()
-			_, err := w.q.Finish(bound, r.claimed.Lease, queue.Outcome{Kind: queue.HandedBack})
-			r.log.Warn().Ctx(r.ctx).Err(err).Msg("handed back while its handler was still running")
+			if _, err := w.q.Finish(bound, r.claimed.Lease, queue.Outcome{Kind: queue.HandedBack}); err != nil {
+				r.log.Error().Ctx(r.ctx).Err(err).Msg("could not be handed back; it is taken back when its lease has run out")
+				return
+			}
+			r.log.Warn().Ctx(r.ctx).Msg("handed back while its handler was still running")
 		})
 	})
 	wg.Wait()
