@@ -15,7 +15,7 @@ func (c *call) printUsage(group string, flags *flag.FlagSet) error {
 	rows := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, cmd := range commands() {
 		if group == "" || strings.HasPrefix(cmd.name, group+" ") {
-			fmt.Fprintf(rows, "  %s\t%s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.help)
+			_, _ = fmt.Fprintf(rows, "  %s\t%s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.help)
 		}
 	}
 	_ = rows.Flush() // into memory

@@ -23,10 +23,6 @@ type field struct {
 	reserved bool
 }
 
-func (f field) secret() bool {
-	return f.typ == secretType || f.list() && f.typ.Elem() == secretType
-}
-
 // text tells a value that TOML writes as a string.
 func (f field) text() bool {
 	return f.typ == secretType || f.typ == durationType || f.typ.Kind() == reflect.String

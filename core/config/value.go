@@ -87,7 +87,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // MarshalText returns the shortest text: "1m" rather than "1m0s".
 func (d Duration) MarshalText() ([]byte, error) {
-	s := d.Duration.String()
+	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}

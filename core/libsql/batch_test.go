@@ -59,31 +59,34 @@ const secret = "s3cr3t-payload"
 func TestArgumentsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	for name, s := range map[string]Stmt{
-		"a string that is not UTF-8":      Exec("INSERT INTO t(v) VALUES (?)", secret+"\xff"),
-		"a lone Latin-1 byte inside JSON": Exec("INSERT INTO t(v) VALUES (?)", `{"a":"`+secret+"\xe9\"}"),
-		"a string with a NUL":             Exec("INSERT INTO t(v) VALUES (?)", secret+"\x00"),
-		"too few arguments":               Exec("INSERT INTO t(k, v) VALUES (?, ?)", secret),
-		"too many arguments":              Exec("INSERT INTO t(v) VALUES (?)", secret, secret),
-		"none at all":                     Exec("INSERT INTO t(v) VALUES (?)"),
-		"a named parameter":               Exec("INSERT INTO t(v) VALUES (:v)", secret),
-		"a type that is not bound":        Exec("INSERT INTO t(v) VALUES (?)", []string{secret}),
-		"a time":                          Exec("INSERT INTO t(v) VALUES (?)", time.Unix(0, 0)),
-		"not a number":                    Exec("INSERT INTO t(v) VALUES (?)", math.NaN()),
-		"a second statement":              Exec("INSERT INTO t(v) VALUES (?); DELETE FROM t", secret),
+	for name, c := range map[string]struct {
+		stmt Stmt
+		says string
+	}{
+		"a string that is not UTF-8":      {Exec("INSERT INTO t(v) VALUES (?)", secret+"\xff"), "argument 1 is not valid UTF-8"},
+		"a lone Latin-1 byte inside JSON": {Exec("INSERT INTO t(v) VALUES (?)", `{"a":"`+secret+"\xe9\"}"), "argument 1 is not valid UTF-8"},
+		"a string with a NUL":             {Exec("INSERT INTO t(k, v) VALUES (?, ?)", 1, secret+"\x00"), "argument 2 contains a NUL"},
+		"too few arguments":               {Exec("INSERT INTO t(k, v) VALUES (?, ?)", secret), "1 arguments for 2 placeholders"},
+		"too many arguments":              {Exec("INSERT INTO t(v) VALUES (?)", secret, secret), "2 arguments for 1 placeholders"},
+		"none at all":                     {Exec("INSERT INTO t(v) VALUES (?)"), "0 arguments for 1 placeholders"},
+		"a named parameter":               {Exec("INSERT INTO t(v) VALUES (:v)", secret), "named parameter"},
+		"a type that is not bound":        {Exec("INSERT INTO t(v) VALUES (?)", []string{secret}), "argument 1 has type []string"},
+		"a time":                          {Exec("INSERT INTO t(v) VALUES (?)", time.Unix(0, 0)), "argument 1 has type time.Time"},
+		"not a number":                    {Exec("INSERT INTO t(v) VALUES (?)", math.NaN()), "argument 1 is not a number"},
+		"a second statement":              {Exec("INSERT INTO t(v) VALUES (?); DELETE FROM t", secret), "more than one statement"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			good := Exec("INSERT INTO t(v) VALUES (1)")
-			_, err := f.Write(t.Context(), batch(good, s))
+			_, err := f.Write(t.Context(), batch(good, c.stmt))
 			wantClass(t, err, Invalid)
-			if strings.Contains(err.Error(), secret) {
-				t.Errorf("the error repeats the value: %v", err)
+			if strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("the error %q does not say %q, or repeats the value", err, c.says)
 			}
 			if e, ok := err.(*Error); !ok || e.Index != 1 {
 				t.Errorf("the error %#v does not name statement 1", err)
 			}
-			_, err = f.Read(t.Context(), s)
+			_, err = f.Read(t.Context(), c.stmt)
 			wantClass(t, err, Invalid)
 		})
 	}

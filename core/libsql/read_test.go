@@ -3,6 +3,8 @@ package libsql
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 )
@@ -167,4 +169,50 @@ func TestOpenSetsWhatTheOptionsSay(t *testing.T) {
 		_, err = Schema(opt)
 		wantClass(t, err, Invalid)
 	}
+}
+
+func TestALoopThatWaitsForALockLeavesNoConnectionsBehind(t *testing.T) {
+	t.Parallel()
+	if _, err := os.ReadDir("/proc/self/fd"); err != nil {
+		t.Skip("this system does not list open files: leaks were not looked for")
+	}
+	path := filepath.Join(t.TempDir(), "half.db")
+	holder, err := openNative(path, "rwc", fileID{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"CREATE TABLE t (k INTEGER)", "BEGIN EXCLUSIVE"} {
+		if _, err := holder.exec(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 30 {
+		_, err := connect(path, "rw", migrateRole, "FULL")
+		wantClass(t, err, Busy)
+	}
+	if n := openFiles(t, path); n > 2 {
+		t.Errorf("the file is open %d times, by the holder and one that waited", n)
+	}
+	if _, err := holder.exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connect(path, "rw", migrateRole, "FULL"); err != nil {
+		t.Errorf("with the lock free: %v", err)
+	}
+}
+
+// openFiles counts this process's descriptors of the file at path.
+func openFiles(t *testing.T, path string) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && target == path {
+			n++
+		}
+	}
+	return n
 }

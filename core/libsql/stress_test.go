@@ -22,7 +22,7 @@ const (
 	stressEnv      = "POSTROOM_STRESS"       // how long TestOpenAndCloseUnderStress runs
 	stressPlainEnv = "POSTROOM_STRESS_PLAIN" // how long TestThePlainDriverUnderStress runs
 	stressWorkers  = 6
-	stressRounds   = 60 // per worker, where no duration is given
+	stressRounds   = 300 // per worker, where no duration is given
 )
 
 // stress runs round on several goroutines until it fails, for the duration, or
@@ -93,18 +93,17 @@ func TestOpenAndCloseUnderStress(t *testing.T) {
 	t.Logf("%d rounds of open, write, read and close by %d goroutines", n, stressWorkers)
 }
 
-// childPlain does with database/sql and the plain driver, native close
-// included, what the test above does with the face.
+// childPlain opens, reads and closes one file with database/sql and the plain
+// driver, native close included. It only reads, so no lock is in anybody's way
+// and whatever goes wrong is the closing.
 func childPlain(args []string) error {
 	d, err := time.ParseDuration(args[1])
 	if err != nil {
 		return err
 	}
 	var failed atomic.Int64
-	n, err := stress(d, func(w int) error {
-		// Every worker has a file of its own, so no lock is in anybody's way.
-		err := plainRound(fmt.Sprintf("file:%s-%d", args[0], w))
-		if err != nil && failed.Add(1) == 1 {
+	n, err := stress(d, func(int) error {
+		if err := plainRound("file:" + args[0]); err != nil && failed.Add(1) == 1 {
 			fmt.Println("first error:", err)
 		}
 		return nil
@@ -119,14 +118,8 @@ func plainRound(dsn string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.Exec("CREATE TABLE IF NOT EXISTS t (k INTEGER PRIMARY KEY, v BLOB)"); err != nil {
-		return err
-	}
-	if _, err := db.Exec("INSERT INTO t(v) VALUES (?)", []byte("row")); err != nil {
-		return err
-	}
 	var n int
-	return db.QueryRow("SELECT count(*) FROM t").Scan(&n)
+	return db.QueryRow("SELECT count(*) FROM sqlite_master").Scan(&n)
 }
 
 // The test passes when the plain driver misbehaves: the day it does not, the
@@ -137,7 +130,7 @@ func TestThePlainDriverUnderStress(t *testing.T) {
 	if d == 0 {
 		t.Skipf("%s is not set: the plain driver was not driven into its crash", stressPlainEnv)
 	}
-	const runs = 6
+	const runs = 12
 	misbehaved := 0
 	for i := range runs {
 		cmd := Child(t, nil, "plain", filepath.Join(t.TempDir(), "plain.db"), (d / runs).String())
@@ -145,8 +138,8 @@ func TestThePlainDriverUnderStress(t *testing.T) {
 		if err != nil || !bytes.Contains(out, []byte(", 0 errors")) {
 			misbehaved++
 		}
-		head := strings.Split(string(out), "\n")
-		t.Logf("run %d: %v\n%s", i+1, err, strings.Join(head[:min(len(head), 12)], "\n"))
+		head := strings.Split(strings.TrimSpace(string(out)), "\n")
+		t.Logf("run %d: %v\n%s", i+1, err, strings.Join(head[:min(len(head), 5)], "\n"))
 	}
 	t.Logf("%d of %d runs crashed or gave errors", misbehaved, runs)
 	if misbehaved == 0 {

@@ -138,7 +138,7 @@ func errorType(err error) string {
 	if p := named.PkgPath(); p != "" && p != "errors" && p != "fmt" {
 		return t.String()
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // walks the tree itself
 	case interface{ Unwrap() error }:
 		return errorType(e.Unwrap())
 	case interface{ Unwrap() []error }:

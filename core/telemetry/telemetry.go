@@ -200,7 +200,7 @@ func (t *Telemetry) stop(ctx context.Context) error {
 	if ctx.Err() != nil {
 		// The span processor goes on draining in the background; without its
 		// exporter it comes to an end at once.
-		go t.queue.discard(ctx)
+		go func() { _ = t.queue.discard(ctx) }() // what is lost is counted
 	}
 	t.handler.flush()
 	if lost != (Loss{}) || unsent > 0 {

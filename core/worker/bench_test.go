@@ -93,7 +93,7 @@ func BenchmarkPickup(b *testing.B) {
 	b.Run("across two processes", func(b *testing.B) {
 		path := dbtest.Path(b)
 		q := queue.New(dbtest.OpenPath(b, path), system.Real{}, job.Known())
-		other := exec.Command(os.Args[0], "-test.run=TestHelperEnqueuer") //nolint:noctx // ends with its input
+		other := exec.Command(os.Args[0], "-test.run=TestHelperEnqueuer")
 		other.Env = append(os.Environ(), "POSTROOM_ENQUEUE="+path)
 		in, err := other.StdinPipe()
 		if err != nil {

@@ -89,7 +89,7 @@ func (w *Worker) work(r *activeRun) error {
 		r.log.Debug().Ctx(r.ctx).Msg("job completed")
 		return nil
 	}
-	o := w.outcome(r, handlerCtx, result, stack, err)
+	o := w.outcome(handlerCtx, r, result, stack, err)
 	w.store(r, o)
 	return err
 }
@@ -116,7 +116,7 @@ func (w *Worker) protect(ctx context.Context, run *Run) (result any, stack strin
 }
 
 // outcome turns a handler's answer into what is asked of the queue.
-func (w *Worker) outcome(r *activeRun, ctx context.Context, result any, stack string, err error) queue.Outcome {
+func (w *Worker) outcome(ctx context.Context, r *activeRun, result any, stack string, err error) queue.Outcome {
 	var encoded json.RawMessage
 	if err == nil {
 		if encoded, err = encodeResult(result); err == nil {

@@ -76,7 +76,7 @@ func badText(s string) string {
 // Maildir specification asks; flags it does not know stay.
 func changeFlags(flags, add, remove string) (string, error) {
 	for _, r := range add + remove {
-		if !('A' <= r && r <= 'Z' || 'a' <= r && r <= 'z') {
+		if letter := 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'; !letter {
 			return "", fmt.Errorf("%w %q: only ASCII letters", ErrInvalidFlags, r)
 		}
 	}

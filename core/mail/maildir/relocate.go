@@ -153,7 +153,7 @@ func sameFile(a, b string) (bool, error) {
 
 func links(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Nlink)
+		return uint64(st.Nlink) //nolint:unconvert // narrower on darwin and arm64
 	}
 	return 1
 }
@@ -190,7 +190,7 @@ func (d *Dir) locked(fn func() error) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("lock the Maildir: another process has held it for %v", lockWait)
 		}
-		time.Sleep(lockRetry)
+		time.Sleep(lockRetry) //nolint:forbidigo // a file lock has no signal, and the wait is bounded
 	}
 }
 

@@ -206,7 +206,8 @@ func isWeekday(f string) bool {
 }
 
 func isMonth(upper string) bool {
-	return len(upper) >= 3 && strings.Contains("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC", upper[:3])
+	const months = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"
+	return len(upper) >= 3 && strings.Contains(months, upper[:3])
 }
 
 func isLetters(upper string) bool {

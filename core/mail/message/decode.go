@@ -167,10 +167,10 @@ func decodedSize(encoding string, b []byte) int64 {
 			if b[i] != '=' || i+1 >= len(b) {
 				continue
 			}
-			switch {
-			case b[i+1] == '\n':
+			switch b[i+1] {
+			case '\n':
 				size -= 2
-			case b[i+1] == '\r':
+			case '\r':
 				size -= 3
 			default:
 				size -= 2

@@ -190,7 +190,7 @@ func (m *Message) skipLeadingJunk(b []byte) []byte {
 			}
 			return rest
 		}
-		if len(rest) == 0 || !(rest[0] == ' ' || rest[0] == '\t' || bytes.HasPrefix(rest, []byte(">From "))) {
+		if len(rest) == 0 || rest[0] != ' ' && rest[0] != '\t' && !bytes.HasPrefix(rest, []byte(">From ")) {
 			return b
 		}
 		i := bytes.IndexByte(rest, '\n')

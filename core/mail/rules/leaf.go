@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"net/textproto"
 	"regexp"
@@ -118,7 +119,8 @@ func (c *compiler) regex(path, pattern string) (*regexp.Regexp, *Error) {
 }
 
 func regexReason(err error) string {
-	if se, ok := err.(*syntax.Error); ok {
+	var se *syntax.Error
+	if errors.As(err, &se) {
 		return fmt.Sprintf("%s at %q", se.Code, se.Expr)
 	}
 	return err.Error()

@@ -61,7 +61,7 @@ func New(t testing.TB) *Receiver {
 
 // Start starts a receiver on a free port of 127.0.0.1.
 func Start() (*Receiver, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("otlptest: %w", err)
 	}

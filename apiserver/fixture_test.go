@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/httpd"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+)
+
+// asProgram makes the test binary be apiserver, for tests of the process.
+const asProgram = "APISERVER_TEST_RUNS_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// fixture is the API over a fresh database, behind a real listener.
+type fixture struct {
+	t     *testing.T
+	url   string
+	path  string // of the database
+	queue *queue.Queue
+	log   *safeBuffer
+}
+
+// safeBuffer is a log that tests read while it is written.
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func newFixture(t *testing.T, change ...func(*service)) *fixture {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "postroom.db")
+	opt := libsql.Options{Path: path, Synchronous: "normal"}
+	if err := libsql.Migrate(t.Context(), opt); err != nil {
+		t.Fatal(err)
+	}
+	db, err := libsql.Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	q := queue.New(db, system.Real{}, job.Known())
+	log := &safeBuffer{}
+	s := service{
+		queue: q, mail: mail.NewStore(db, q), log: zerolog.New(log),
+		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
+		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
+	}
+	for _, c := range change {
+		c(&s)
+	}
+	h, err := newHandler(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return &fixture{t: t, url: server.URL, path: path, queue: q, log: log}
+}
+
+// answer is what came back.
+type answer struct {
+	t      *testing.T
+	status int
+	header http.Header
+	raw    string
+}
+
+// call sends a request; headers are names and values in turn.
+func (f *fixture) call(method, path, body string, headers ...string) answer {
+	f.t.Helper()
+	return send(f.t, method, f.url+path, strings.NewReader(body), headers...)
+}
+
+// post sends JSON.
+func (f *fixture) post(path, body string) answer {
+	f.t.Helper()
+	return f.call("POST", path, body, "Content-Type", "application/json")
+}
+
+func (f *fixture) get(path string) answer {
+	f.t.Helper()
+	return f.call("GET", path, "")
+}
+
+func send(t *testing.T, method, url string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+			continue
+		}
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	got, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Body.Close()
+	raw, err := io.ReadAll(got.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{t, got.StatusCode, got.Header, string(raw)}
+}
+
+// is checks the status and decodes the body.
+func (a answer) is(status int) map[string]any {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Fatalf("status %d, want %d: %s", a.status, status, a.raw)
+	}
+	var v map[string]any
+	if a.raw != "" {
+		if err := json.Unmarshal([]byte(a.raw), &v); err != nil {
+			a.t.Fatalf("%v: %s", err, a.raw)
+		}
+	}
+	return v
+}
+
+// problem checks that the answer is a whole problem about a field; "" for
+// none.
+func (a answer) problem(status int, code, field string) {
+	a.t.Helper()
+	p := a.is(status)
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		a.t.Errorf("Content-Type is %s", ct)
+	}
+	if p["code"] != code {
+		a.t.Errorf("code is %v, want %s: %s", p["code"], code, a.raw)
+	}
+	if p["type"] != "about:blank" || p["title"] == "" || p["status"] != float64(status) || p["detail"] == "" || p["request_id"] != a.header.Get("X-Request-Id") {
+		a.t.Errorf("the problem is not whole: %s", a.raw)
+	}
+	got := ""
+	if list, ok := p["errors"].([]any); ok && len(list) > 0 {
+		got, _ = list[0].(map[string]any)["field"].(string)
+	}
+	if got != field {
+		a.t.Errorf("the field is %q, want %q: %s", got, field, a.raw)
+	}
+}

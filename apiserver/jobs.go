@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/postroom/postroom/core/httpd"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// newJob is a job as a client asks for it.
+type newJob struct {
+	Type           string          `json:"type" doc:"Which handler runs it. A type that nobody knows yet is accepted and waits."`
+	Payload        json.RawMessage `json:"payload,omitempty" doc:"Any JSON value, 1 MiB at most; null when left out."`
+	ID             *string         `json:"id,omitempty" doc:"A UUID in lower case. The same id again is the same request." format:"uuid"`
+	Queue          *string         `json:"queue,omitempty" doc:"Which queue it waits in; the type's when left out."`
+	Priority       *int64          `json:"priority,omitempty" minimum:"-100" maximum:"100" doc:"Higher goes first; one step is worth 30 s of age."`
+	MaxAttempts    *int64          `json:"max_attempts,omitempty" minimum:"1" maximum:"1000" doc:"Failures until it is failed for good."`
+	NotBefore      *string         `json:"not_before,omitempty" format:"date-time" doc:"It does not start before."`
+	Delay          *string         `json:"delay,omitempty" doc:"Or a time from now by the database's clock, such as 30s or 1h30m."`
+	IdempotencyKey *string         `json:"idempotency_key,omitempty" doc:"While it is held, the job that holds it is returned in place of a new one."`
+	KeyScope       *string         `json:"key_scope,omitempty" enum:"active,until,forever" doc:"How long the key is held."`
+	KeyTTL         *string         `json:"key_ttl,omitempty" doc:"For until: how long, such as 24h."`
+	LimitKey       *string         `json:"limit_key,omitempty" doc:"What it shares a limit with."`
+}
+
+// job checks what package job cannot see once the values are put together.
+func (n newJob) job() (job.New, error) {
+	j := job.New{
+		Type: n.Type, Payload: n.Payload, ID: text(n.ID), Queue: text(n.Queue),
+		Key: text(n.IdempotencyKey), KeyScope: job.Scope(text(n.KeyScope)), LimitKey: text(n.LimitKey),
+	}
+	if len(n.Payload) > job.MaxPayload {
+		reason := fmt.Sprintf("is larger than %d bytes", job.MaxPayload)
+		return j, httpd.NewProblem(http.StatusRequestEntityTooLarge, "too_large", "payload: "+reason, httpd.FieldError{Field: "payload", Message: reason})
+	}
+	var err error
+	if j.Priority, err = within(n.Priority, "priority", -job.MaxPriority, job.MaxPriority); err != nil {
+		return j, err
+	}
+	if j.MaxAttempts, err = within(n.MaxAttempts, "max_attempts", 1, job.MaxAttempts); err != nil {
+		return j, err
+	}
+	if j.Delay, err = duration(n.Delay, "delay", 0); err != nil {
+		return j, err
+	}
+	if j.KeyTTL, err = duration(n.KeyTTL, "key_ttl", time.Second); err != nil {
+		return j, err
+	}
+	if n.NotBefore != nil {
+		if j.NotBefore, err = time.Parse(time.RFC3339, *n.NotBefore); err != nil {
+			return j, invalid("not_before", "must be a time such as 2026-01-31T09:00:00Z (RFC 3339)")
+		}
+	}
+	return j, nil
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func within(v *int64, field string, low, high int) (int, error) {
+	switch {
+	case v == nil:
+		return 0, nil
+	case *v < int64(low), *v > int64(high):
+		return 0, invalid(field, fmt.Sprintf("must be between %d and %d", low, high))
+	}
+	return int(*v), nil
+}
+
+func duration(s *string, field string, least time.Duration) (time.Duration, error) {
+	if s == nil {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(*s)
+	switch {
+	case err != nil:
+		return 0, invalid(field, "must be a duration such as 30s or 1h30m")
+	case d < least:
+		return 0, invalid(field, "must be at least "+least.String())
+	}
+	return d, nil
+}
+
+// jobAnswer is a job, or the one that stands for it.
+type jobAnswer struct {
+	*job.Job
+	Duplicate bool `json:"duplicate,omitempty" doc:"The key was held: this is the job that holds it."`
+}
+
+// prunedAnswer is a job that holds a key and is no longer stored.
+type prunedAnswer struct {
+	ID        string `json:"id"`
+	Type      string `json:"type"`
+	Duplicate bool   `json:"duplicate"`
+	Pruned    bool   `json:"pruned"`
+}
+
+// anyJob is either of them, in the description as a job.
+type anyJob struct{ value any }
+
+// MarshalJSON implements json.Marshaler.
+func (a anyJob) MarshalJSON() ([]byte, error) { return json.Marshal(a.value) }
+
+type idInput struct {
+	ID string `path:"id"`
+}
+
+// Paging is what every list that has pages takes. It is exported because huma
+// does not look into embedded types that are not.
+type Paging struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most."`
+	Cursor string `query:"cursor" doc:"The next_cursor of the page before."`
+}
+
+func (s service) jobRoutes(a *api) {
+	duplicate := map[int]string{http.StatusOK: "the job that holds the idempotency key, with \"duplicate\": true"}
+	register(a, route{
+		id: "create-job", method: "POST", path: "/v1/jobs", summary: "Store a job",
+		status: http.StatusCreated, also: duplicate, takes: newJob{}, max: s.maxBody,
+	}, s.createJob)
+	register(a, route{
+		id: "create-jobs", method: "POST", path: "/v1/jobs:batch", summary: "Store up to 10,000 jobs, all or none",
+		status: http.StatusCreated, takes: newJobs{}, max: min(s.maxBody, maxBatch),
+	}, s.createJobs)
+	register(a, route{id: "list-jobs", method: "GET", path: "/v1/jobs", summary: "List jobs, newest first"}, s.listJobs)
+	register(a, route{id: "get-job", method: "GET", path: "/v1/jobs/{id}", summary: "A job with its steps and runs"}, s.getJob)
+	register(a, route{id: "cancel-job", method: "POST", path: "/v1/jobs/{id}/cancel", summary: "Cancel a job"}, s.cancelJob)
+	register(a, route{id: "retry-job", method: "POST", path: "/v1/jobs/{id}/retry", summary: "Run a failed or canceled job again"}, s.retryJob)
+}
+
+// createJobInput is the body and the header that is the same as a field of it.
+type createJobInput struct {
+	jsonBody[newJob]
+	Key string `header:"Idempotency-Key" doc:"The same as idempotency_key."`
+}
+
+func (s service) createJob(ctx context.Context, in *createJobInput) (*replyAs[anyJob], error) {
+	n := in.value
+	switch {
+	case in.Key == "":
+	case text(n.IdempotencyKey) == "":
+		n.IdempotencyKey = &in.Key
+	case *n.IdempotencyKey != in.Key:
+		return nil, invalid("idempotency_key", "differs from the header Idempotency-Key")
+	}
+	j, err := n.job()
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.queue.Enqueue(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	return s.answerStored(ctx, stored, j.Type, http.StatusCreated)
+}
+
+// answerStored shows a job that was just stored, or the one that stands for it.
+func (s service) answerStored(ctx context.Context, stored queue.Enqueued, typ string, created int) (*replyAs[anyJob], error) {
+	status := created
+	if stored.Duplicate {
+		status = http.StatusOK
+	}
+	gone := &replyAs[anyJob]{status, anyJob{prunedAnswer{ID: stored.ID, Type: typ, Duplicate: stored.Duplicate, Pruned: true}}}
+	if stored.Pruned {
+		return gone, nil
+	}
+	j, err := s.queue.Get(ctx, stored.ID)
+	switch {
+	case errors.Is(err, queue.ErrNotFound):
+		return gone, nil // pruned between the two calls
+	case err != nil:
+		// The job is durable: no answer may say that nothing was changed.
+		p := httpd.ProblemOf(err)
+		return nil, httpd.NewProblem(p.Status, p.Code, "the job is stored as "+stored.ID+", but it could not be read back")
+	}
+	return &replyAs[anyJob]{status, anyJob{jobAnswer{j, stored.Duplicate}}}, nil
+}
+
+// maxBatch bounds the body of a batch whatever the configuration says.
+const maxBatch = 32 << 20
+
+type newJobs struct {
+	Jobs []newJob `json:"jobs" maxItems:"10000"`
+}
+
+type createJobsInput struct{ jsonBody[newJobs] }
+
+// storedJobs are the ids in the order of the request.
+type storedJobs struct {
+	Jobs []storedJob `json:"jobs"`
+}
+
+type storedJob struct {
+	ID        string `json:"id"`
+	Duplicate bool   `json:"duplicate"`
+	Pruned    bool   `json:"pruned,omitempty" doc:"The job that holds the key is no longer stored."`
+}
+
+func (s service) createJobs(ctx context.Context, in *createJobsInput) (*reply[storedJobs], error) {
+	if in.value.Jobs == nil {
+		return nil, invalid("jobs", "is required")
+	}
+	jobs := make([]job.New, len(in.value.Jobs))
+	for i, n := range in.value.Jobs {
+		var err error
+		if jobs[i], err = n.job(); err != nil {
+			return nil, inJob(i, err)
+		}
+	}
+	stored, err := s.queue.EnqueueMany(ctx, jobs)
+	if err != nil {
+		return nil, inJob(0, err)
+	}
+	out := storedJobs{Jobs: make([]storedJob, len(stored))}
+	for i, e := range stored {
+		out.Jobs[i] = storedJob(e)
+	}
+	return &reply[storedJobs]{out}, nil
+}
+
+// inJob puts the place of a job before the names of its fields, where it is
+// not there already.
+func inJob(i int, err error) error {
+	const list = "jobs["
+	var p *httpd.Problem
+	var inv *job.Invalid
+	switch place := fmt.Sprintf("%s%d].", list, i); {
+	case errors.As(err, &inv) && !strings.HasPrefix(inv.Field, list):
+		return &job.Invalid{Field: place + inv.Field, Code: inv.Code, Reason: inv.Reason}
+	case errors.As(err, &p) && len(p.Errors) == 1:
+		return httpd.NewProblem(p.Status, p.Code, place+p.Detail, httpd.FieldError{Field: place + p.Errors[0].Field, Message: p.Errors[0].Message})
+	}
+	return err
+}
+
+type listJobsInput struct {
+	Paging
+	State string `query:"state" enum:"queued,running,completed,failed,canceled"`
+	Type  string `query:"type"`
+	Queue string `query:"queue"`
+	Key   string `query:"key" doc:"An idempotency key or a limit key."`
+}
+
+type jobList struct {
+	Jobs    []job.Job `json:"jobs" nullable:"false"`
+	Next    *string   `json:"next_cursor"`
+	Partial bool      `json:"partial,omitempty" doc:"The list stopped because enough was looked at; there may be more."`
+}
+
+func (s service) listJobs(ctx context.Context, in *listJobsInput) (*reply[jobList], error) {
+	before, err := readCursor(in.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.queue.List(ctx, queue.Filter{
+		State: in.State, Type: in.Type, Queue: in.Queue, Key: in.Key, Limit: in.Limit, Before: before,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &reply[jobList]{jobList{page.Jobs, cursor(page.Next), page.Partial}}, nil
+}
+
+// cursor hides the place of a job in the order, so that nobody counts on it.
+func cursor(place int64) *string {
+	if place == 0 {
+		return nil
+	}
+	c := base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, uint64(place)))
+	return &c
+}
+
+func readCursor(c string) (int64, error) {
+	if c == "" {
+		return 0, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(c)
+	if err != nil || len(raw) != 8 || int64(binary.BigEndian.Uint64(raw)) <= 0 {
+		return 0, invalid("cursor", "is not one that a list has returned")
+	}
+	return int64(binary.BigEndian.Uint64(raw)), nil
+}
+
+func (s service) getJob(ctx context.Context, in *idInput) (*reply[*queue.Detail], error) {
+	d, err := s.queue.Detail(ctx, in.ID)
+	return &reply[*queue.Detail]{d}, err
+}
+
+func (s service) cancelJob(ctx context.Context, in *idInput) (*reply[*job.Job], error) {
+	j, err := s.queue.Cancel(ctx, in.ID)
+	return &reply[*job.Job]{j}, err
+}
+
+func (s service) retryJob(ctx context.Context, in *idInput) (*reply[*job.Job], error) {
+	j, err := s.queue.Retry(ctx, in.ID)
+	return &reply[*job.Job]{j}, err
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const aRule = `{"name":"r","scope":"global","conditions":{"op":"sender_email","value":"*@example.com"},"action_type":"archive"}`
+
+func (f *fixture) account(email string) string {
+	f.t.Helper()
+	body := fmt.Sprintf(`{"provider":"maildir","email":%q,"config":{"path":"/var/mail/me"}}`, email)
+	return f.post("/v1/accounts", body).is(201)["id"].(string)
+}
+
+func (f *fixture) deliver(account, message string) answer {
+	f.t.Helper()
+	return f.call("POST", "/v1/messages?account="+account, message, "Content-Type", "message/rfc822")
+}
+
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if got := strings.TrimSpace(f.get("/v1/accounts").raw); got != `{"accounts":[],"next_cursor":null}` {
+		t.Errorf("an empty list is %s", got)
+	}
+	id := f.account("me@example.com")
+	got := f.get("/v1/accounts/" + id).is(200)
+	want := []string{"config", "created_at", "display_name", "email", "id", "provider", "state", "updated_at"}
+	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) || got["display_name"] != nil || !stamp.MatchString(got["created_at"].(string)) {
+		t.Errorf("got %v", got)
+	}
+	f.account("you@example.com")
+	first := f.get("/v1/accounts?limit=1").is(200)
+	second := f.get("/v1/accounts?limit=1&cursor=" + first["next_cursor"].(string)).is(200)
+	if second["accounts"].([]any)[0].(map[string]any)["id"] != id || second["next_cursor"] != nil {
+		t.Errorf("the second page is %v", second)
+	}
+	f.post("/v1/accounts", `{"provider":"maildir","email":"me@example.com","config":{"path":"/x"}}`).problem(409, "email_in_use", "")
+	f.post("/v1/accounts", `{"provider":"pop3","email":"a@example.com","config":{"path":"/x"}}`).problem(400, "invalid", "provider")
+	f.post("/v1/accounts", `{"provider":"maildir","email":"a@example.com","config":{"path":"x"}}`).problem(400, "invalid", "config.path")
+	f.post("/v1/accounts", `{"provider":"maildir","email":"a@example.com"}`).problem(400, "invalid", "config")
+	f.post("/v1/accounts", `{"provider":"maildir","email":"a@example.com","config":null}`).problem(400, "invalid", "config")
+	f.get("/v1/accounts/"+unknownID).problem(404, "not_found", "")
+	f.get("/v1/accounts?cursor=x").problem(400, "invalid", "cursor")
+}
+
+func TestMessagesAreTakenIn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(s *service) { s.maxMessage = 1 << 20 })
+	id := f.account("me@example.com")
+	const message = "From: you@example.com\r\nSubject: \xe9t\xe9\r\n\r\nhello\r\n"
+	first := f.deliver(id, message).is(202)
+	if first["type"] != "message.ingest" || first["state"] != "queued" || first["duplicate"] != nil {
+		t.Errorf("got %v", first)
+	}
+	if again := f.deliver(id, message).is(200); again["id"] != first["id"] || again["duplicate"] != true {
+		t.Errorf("got %v", again)
+	}
+	f.deliver(id, strings.Repeat("x", 1<<20)).is(202)
+	f.deliver(id, strings.Repeat("x", 1<<20+1)).problem(413, "too_large", "")
+	f.deliver(id, "").problem(400, "invalid", "body")
+	f.deliver(unknownID, message).problem(404, "not_found", "")
+	f.call("POST", "/v1/messages", message, "Content-Type", "message/rfc822").problem(400, "invalid", "account")
+	f.call("POST", "/v1/messages?account="+id, message, "Content-Type", "text/plain").problem(415, "unsupported_media_type", "")
+
+	t.Run("a body without a length is bounded too", func(t *testing.T) {
+		t.Parallel()
+		body := struct{ *strings.Reader }{strings.NewReader(strings.Repeat("x", 3<<20))} // its type hides the length
+		send(t, "POST", f.url+"/v1/messages?account="+id, body, "Content-Type", "message/rfc822").problem(413, "too_large", "")
+	})
+	t.Run("messages and actions are lists", func(t *testing.T) {
+		t.Parallel()
+		for path, want := range map[string]string{
+			"/v1/messages?account=" + id: `{"messages":[],"next_cursor":null}`, "/v1/actions?status=failed&message=" + unknownID: `{"actions":[],"next_cursor":null}`,
+		} {
+			if got := f.get(path); got.status != http.StatusOK || strings.TrimSpace(got.raw) != want {
+				t.Errorf("%s: %d %s", path, got.status, got.raw)
+			}
+		}
+		f.get("/v1/messages/"+unknownID).problem(404, "not_found", "")
+		f.get("/v1/actions?status=done").problem(400, "invalid", "status")
+	})
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	rule := f.post("/v1/rules", aRule).is(201)
+	want := []string{
+		"action_parameters", "action_type", "conditions", "created_at", "description", "disabled_reason", "enabled", "id",
+		"name", "priority", "safe_mode", "scope", "scope_ref", "updated_at",
+	}
+	if keys := slices.Sorted(maps.Keys(rule)); !slices.Equal(keys, want) || rule["enabled"] != true || rule["priority"] != 100.0 || rule["description"] != nil {
+		t.Errorf("got %v", rule)
+	}
+	path := "/v1/rules/" + rule["id"].(string)
+	if got := f.get(path).is(200); got["name"] != "r" {
+		t.Errorf("got %v", got)
+	}
+	if list := f.get("/v1/rules").is(200)["rules"].([]any); len(list) != 1 {
+		t.Errorf("got %v", list)
+	}
+	bad := strings.Replace(aRule, `{"op":"sender_email","value":"*@example.com"}`, `{"op":"and","children":[{"op":"has_attachment"},{"op":"subject_regex","value":"("}]}`, 1)
+	f.post("/v1/rules", bad).problem(400, "invalid", "conditions.children[1].value")
+	f.post("/v1/rules", strings.Replace(aRule, `"name"`, `"nam"`, 1)).problem(400, "invalid", "nam")
+	f.post("/v1/rules", strings.Replace(aRule, "archive", "explode", 1)).problem(400, "invalid", "action_type")
+	if got := f.call("DELETE", path, ""); got.status != http.StatusNoContent || got.raw != "" {
+		t.Errorf("got %d %s", got.status, got.raw)
+	}
+	f.call("DELETE", path, "").problem(404, "not_found", "")
+	f.get(path).problem(404, "not_found", "")
+}

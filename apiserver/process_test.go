@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
+func runWith(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	lookup := func(name string) (string, bool) { v, has := env[name]; return v, has }
+	code = run(t.Context(), args, lookup, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestTheCommandLine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	database := "paths.database=" + filepath.Join(dir, "p.db")
+	for name, c := range map[string]struct {
+		args           []string
+		env            map[string]string
+		code           int
+		stdout, stderr string
+	}{
+		"help":                          {[]string{"-h"}, nil, 0, "Usage: apiserver", ""},
+		"help of the command":           {[]string{"serve", "-h"}, nil, 0, "-config FILE", ""},
+		"version":                       {[]string{"-version"}, nil, 0, "apiserver ", ""},
+		"an unknown flag":               {[]string{"-nope"}, nil, 2, "", "-nope"},
+		"an unknown command":            {[]string{"migrate"}, nil, 2, "", `"migrate"`},
+		"too many words":                {[]string{"serve", "serve"}, nil, 2, "", "serve"},
+		"an unknown key":                {[]string{"-set", "app.prot=1"}, nil, 2, "", "app.prot"},
+		"no such file":                  {[]string{"serve", "-config", filepath.Join(dir, "none.toml")}, nil, 2, "", "none.toml"},
+		"an open address and no token":  {[]string{"-set", "app.host=0.0.0.0"}, nil, 2, "", "app.host"},
+		"the same by environment":       {nil, map[string]string{"APP_HOST": "::"}, 2, "", "app.host"},
+		"a remote database":             {[]string{"-set", "paths.database=libsql://example.com"}, nil, 2, "", "paths.database"},
+		"a port that is taken":          {[]string{"-set", database, "-set", "app.port=" + port}, nil, 1, "", "app.port"},
+		"no database and no migrations": {[]string{"-set", "paths.database=" + filepath.Join(dir, "none.db"), "-set", "database.auto_migrate=false"}, nil, 1, "", "queuerunner migrate up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := runWith(t, c.env, c.args...)
+			if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) {
+				t.Errorf("code %d, want %d\nstdout: %s\nstderr: %s", code, c.code, stdout, stderr)
+			}
+		})
+	}
+}
+
+// process is apiserver as a process of its own.
+type process struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	log *safeBuffer
+	url string
+}
+
+func startProcess(t *testing.T, settings ...string) *process {
+	t.Helper()
+	p := &process{t: t, log: &safeBuffer{}}
+	args := []string{"serve", "-set", "app.port=0", "-set", "paths.database=" + filepath.Join(t.TempDir(), "new", "p.db")}
+	for _, s := range settings {
+		args = append(args, "-set", s)
+	}
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0], args...)
+	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		}
+	})
+	p.url = "http://" + p.line("listening")["address"].(string)
+	return p
+}
+
+// until waits for something to become true.
+func (p *process) until(what string, is func() bool) {
+	p.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-late:
+			p.t.Fatalf("not in time: %s\n%s", what, p.log)
+		}
+	}
+}
+
+// line waits for a line of the log.
+func (p *process) line(message string) (line map[string]any) {
+	p.t.Helper()
+	p.until("the line "+message, func() bool {
+		for text := range strings.Lines(p.log.String()) {
+			line = nil
+			if strings.HasSuffix(text, "\n") && json.Unmarshal([]byte(text), &line) == nil && line["message"] == message {
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+func (p *process) signal() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *process) ends(code int) {
+	p.t.Helper()
+	err := p.cmd.Wait()
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Errorf("exit code %d, want %d (%v)\n%s", got, code, err, p.log)
+	}
+}
+
+func (p *process) get(path string) answer {
+	p.t.Helper()
+	return send(p.t, "GET", p.url+path, http.NoBody)
+}
+
+func TestAProcessDrainsAndTheSecondSignalHurriesIt(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, "app.drain_delay=1h")
+	p.get("/readyz").is(200)
+	p.signal()
+	p.line("draining")
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if got := p.get(path).is(503); got["status"] != "draining" {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	p.get("/livez").is(200)
+	p.get("/v1/jobs").is(200) // what still comes is still answered
+	p.signal()
+	p.ends(exitFine)
+}
+
+func TestAProcessFinishesTheRequestsItHas(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, "app.drain_delay=0s")
+	reading, writing := io.Pipe()
+	done := make(chan answer, 1)
+	go func() {
+		done <- send(t, "POST", p.url+"/v1/jobs", reading, "Content-Type", "application/json")
+	}()
+	if _, err := writing.Write([]byte(`{"type":`)); err != nil { // returns once the request is being sent
+		t.Fatal(err)
+	}
+	p.get("/livez").is(200)
+	p.signal()
+	p.until("the listener closes", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	if _, err := writing.Write([]byte(`"x"}`)); err != nil {
+		t.Fatal(err)
+	}
+	_ = writing.Close() // a pipe's end always closes
+	(<-done).is(201)
+	p.ends(exitFine)
+}
+
+func TestTheTraceOfTheRequestIsTheJobs(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t)
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	post := func(headers ...string) map[string]any {
+		return send(t, "POST", p.url+"/v1/jobs", strings.NewReader(`{"type":"x"}`), append(headers, "Content-Type", "application/json")...).is(201)
+	}
+	if got := post("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01"); got["trace_id"] != trace {
+		t.Errorf("the trace id is %v, want the caller's", got["trace_id"])
+	}
+	own := post("X-Request-Id", "own-trace")["trace_id"]
+	p.until("the request's line", func() bool {
+		for text := range strings.Lines(p.log.String()) {
+			var line map[string]any
+			if json.Unmarshal([]byte(text), &line) == nil && line["request_id"] == "own-trace" {
+				return own != nil && line["trace_id"] == own
+			}
+		}
+		return false
+	})
+	p.signal()
+	p.ends(exitFine)
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/postroom/postroom/core/httpd"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// service is what the API stands on.
+type service struct {
+	queue      *queue.Queue
+	mail       *mail.Store
+	health     httpd.Health
+	log        zerolog.Logger
+	maxBody    int64 // bytes of a JSON body
+	maxMessage int64 // bytes of a raw message
+	tokens     []string
+	origins    []string
+}
+
+// probes need no token and are logged at debug.
+var probes = []string{"/healthz", "/livez", "/readyz"}
+
+// newHandler puts the service together, from the connection inwards: the
+// request's id, its span, its log line, who may call, and the routes.
+func newHandler(s service) (http.Handler, error) {
+	mux := http.NewServeMux()
+	if _, err := s.routes(mux); err != nil {
+		return nil, err
+	}
+	var h http.Handler = inJSON(mux)
+	h = cleanText(h)
+	h = httpd.Guard{Tokens: s.tokens, AllowedOrigins: s.origins, Open: probes}.Wrap(h)
+	h = httpd.Access{Log: s.log, Quiet: probes}.Wrap(h)
+	// The route is known only when the mux has answered; otelhttp reads it
+	// then and names the span after it.
+	h = otelhttp.NewHandler(h, "request", otelhttp.WithSpanNameFormatter(spanName), otelhttp.WithFilter(isNoProbe))
+	return httpd.WithRequestID(h), nil
+}
+
+// routes is the list of everything that is served.
+func (s service) routes(mux *http.ServeMux) (*api, error) {
+	a := newAPI(mux, s.health.Version, s.log)
+	s.jobRoutes(a)
+	s.queueRoutes(a)
+	s.accountRoutes(a)
+	s.messageRoutes(a)
+	s.ruleRoutes(a)
+
+	unavailable := map[int]string{http.StatusServiceUnavailable: "no; status says why"}
+	a.plain(route{id: "healthz", method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", health{}, s.health.Healthz)
+	a.plain(route{id: "livez", method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
+	a.plain(route{id: "readyz", method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
+	a.plain(route{id: "index", method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveJSON(index{
+		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz",
+	}))
+	var document []byte
+	a.plain(route{id: "openapi", method: "GET", path: "/openapi.json", summary: "This description"}, "an OpenAPI 3.1 document", map[string]any{},
+		func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, document) })
+	document, err := json.Marshal(a.huma.OpenAPI())
+	if err != nil {
+		return nil, fmt.Errorf("describe the API: %w", err)
+	}
+	return a, nil
+}
+
+// health is what every probe answers with at least.
+type health struct {
+	Status  string `json:"status"`
+	Version string `json:"version"`
+}
+
+// index is the answer to GET /.
+type index struct {
+	Service string `json:"service"`
+	Version string `json:"version"`
+	OpenAPI string `json:"openapi"`
+	Health  string `json:"health"`
+}
+
+func serveJSON(v any) http.HandlerFunc {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic("apiserver: encode a constant: " + err.Error())
+	}
+	return func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, body) }
+}
+
+func writeJSON(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // that the caller is gone can be told to nobody
+}
+
+func spanName(_ string, r *http.Request) string {
+	if r.Pattern != "" {
+		return r.Pattern
+	}
+	return r.Method
+}
+
+func isNoProbe(r *http.Request) bool {
+	for _, p := range probes {
+		if r.URL.Path == p {
+			return false
+		}
+	}
+	return true
+}
+
+// cleanText refuses a path or query that could not be stored: the database
+// takes valid UTF-8 without NUL only.
+func cleanText(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query, err := url.QueryUnescape(r.URL.RawQuery)
+		text := r.URL.Path + query
+		switch {
+		case err != nil:
+			httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusBadRequest, "invalid", "the query is not properly encoded"))
+		case !utf8.ValidString(text):
+			httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusBadRequest, "invalid_utf8", "the address is not valid UTF-8"))
+		case strings.ContainsRune(text, 0):
+			httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusBadRequest, "invalid", "the address contains a NUL"))
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// inJSON serves the mux and puts the mux's own refusals, 404 and 405, in the
+// form of every other.
+func inJSON(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r) // sets the request's pattern and path values
+			return
+		}
+		found := &refused{header: http.Header{}}
+		h.ServeHTTP(found, r)
+		p := httpd.NewProblem(http.StatusNotFound, "not_found", "there is nothing at this address")
+		if found.status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", found.header.Get("Allow"))
+			p = httpd.NewProblem(found.status, "method_not_allowed", "this address does not take "+short(r.Method))
+		}
+		httpd.WriteProblem(w, r, p)
+	})
+}
+
+// refused takes in what the mux says to a request that has no route.
+type refused struct {
+	header http.Header
+	status int
+}
+
+func (f *refused) Header() http.Header         { return f.header }
+func (f *refused) WriteHeader(status int)      { f.status = status }
+func (f *refused) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/httpd"
+)
+
+// The routes of this service. What is added to it is added here.
+var everyRoute = []string{
+	"DELETE /v1/rules/{id}", "GET /", "GET /healthz", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /v1/accounts",
+	"GET /v1/accounts/{id}", "GET /v1/actions", "GET /v1/jobs", "GET /v1/jobs/{id}", "GET /v1/messages", "GET /v1/messages/{id}",
+	"GET /v1/queues", "GET /v1/rules", "GET /v1/rules/{id}", "GET /v1/runners", "POST /v1/accounts", "POST /v1/jobs",
+	"POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry", "POST /v1/jobs:batch", "POST /v1/messages", "POST /v1/rules",
+}
+
+func TestTheDescriptionHasEveryRouteAndNoOther(t *testing.T) {
+	t.Parallel()
+	mux := http.NewServeMux()
+	a, err := service{health: httpd.Health{Version: "test"}, log: zerolog.Nop()}.routes(mux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(a.patterns)
+	if !slices.Equal(a.patterns, everyRoute) {
+		t.Errorf("registered are\n%v, want\n%v", a.patterns, everyRoute)
+	}
+	f := newFixture(t)
+	got := f.get("/openapi.json")
+	var document struct {
+		OpenAPI string                    `json:"openapi"`
+		Paths   map[string]map[string]any `json:"paths"`
+	}
+	got.is(200)
+	if err := json.Unmarshal([]byte(got.raw), &document); err != nil {
+		t.Fatal(err)
+	}
+	var described []string
+	for path, operations := range document.Paths {
+		for method := range operations {
+			described = append(described, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(described)
+	if !slices.Equal(described, everyRoute) || !strings.HasPrefix(document.OpenAPI, "3.1") {
+		t.Errorf("described as %s are\n%v, want\n%v", document.OpenAPI, described, everyRoute)
+	}
+	for _, route := range everyRoute {
+		method, path, _ := strings.Cut(route, " ")
+		r, err := http.NewRequestWithContext(t.Context(), method, strings.ReplaceAll(path, "{id}", "x"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, pattern := mux.Handler(r); strings.TrimSuffix(pattern, "{$}") != route {
+			t.Errorf("%s is served by %q", route, pattern)
+		}
+	}
+}
+
+func TestTheDescriptionTellsTheShapes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	raw := f.get("/openapi.json").raw
+	document := f.get("/openapi.json").is(200)
+	schemas := document["components"].(map[string]any)["schemas"].(map[string]any)
+	job := schemas["Job"].(map[string]any)["properties"].(map[string]any)
+	if created := job["created_at"].(map[string]any); created["type"] != "string" || created["format"] != "date-time" {
+		t.Errorf("created_at is described as %v", created)
+	}
+	post := document["paths"].(map[string]any)["/v1/jobs"].(map[string]any)["post"].(map[string]any)
+	body := post["requestBody"].(map[string]any)["content"].(map[string]any)
+	if _, has := body["application/json"]; !has {
+		t.Errorf("the body of POST /v1/jobs is described as %v", body)
+	}
+	if got := slices.Sorted(maps.Keys(post["responses"].(map[string]any))); !slices.Equal(got, []string{"200", "201", "default"}) {
+		t.Errorf("POST /v1/jobs answers with %v", got)
+	}
+	if strings.Contains(raw, "$schema") || strings.Contains(raw, `"422"`) {
+		t.Error("the description speaks of $schema or of status 422")
+	}
+}
+
+func TestTheIndexPointsOn(t *testing.T) {
+	t.Parallel()
+	got := newFixture(t).get("/").is(200)
+	if got["openapi"] != "/openapi.json" || got["health"] != "/healthz" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestTheTokenOpensEverythingButHealth(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(s *service) { s.tokens = []string{"old", "new"} })
+	for _, route := range everyRoute {
+		method, path, _ := strings.Cut(route, " ")
+		path = strings.ReplaceAll(path, "{id}", unknownID)
+		got := f.call(method, path, "")
+		if slices.Contains(probes, path) {
+			got.is(200)
+			continue
+		}
+		got.problem(401, "unauthorized", "")
+		for _, token := range []string{"old", "new"} {
+			if got := f.call(method, path, "", "Authorization", "Bearer "+token); got.status == 401 {
+				t.Errorf("%s with the token %q: %d", route, token, got.status)
+			}
+		}
+	}
+	f.get("/nothing").problem(401, "unauthorized", "")
+	if log := f.log.String(); strings.Contains(log, "Bearer") || strings.Contains(log, `"old"`) {
+		t.Errorf("a token is in the log: %s", log)
+	}
+}
+
+func TestWithoutATokenPagesOfOtherSitesAreRefused(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.call("GET", "/v1/jobs", "", "Host", "evil.example").problem(403, "host_not_allowed", "")
+	f.call("POST", "/v1/jobs/x/cancel", "", "Origin", "https://evil.example").problem(403, "cross_site", "")
+	f.call("GET", "/v1/jobs", "", "Sec-Fetch-Site", "cross-site").problem(403, "cross_site", "")
+	f.call("GET", "/v1/jobs", "", "Host", "localhost:17800", "Origin", "http://localhost:17800", "Sec-Fetch-Site", "same-origin").is(200)
+	for name, got := range map[string]answer{
+		"an answer": f.get("/v1/jobs"), "a refusal": f.get("/v1/jobs?limit=0"), "nothing there": f.get("/nothing"), "a wrong method": f.call("PUT", "/", ""),
+	} {
+		if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" || got.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s has the headers %v", name, got.header)
+		}
+	}
+}
+
+func TestHealthTellsWhenTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	move := func(from, to string) {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.Rename(from+suffix, to+suffix); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.get("/healthz").is(200)
+	move(f.path, f.path+".away")
+	if got := f.get("/healthz").is(503); got["status"] != "unavailable" || got["database"] != "unavailable" {
+		t.Errorf("got %v", got)
+	}
+	got := f.post("/v1/jobs", `{"type":"x"}`)
+	got.problem(503, "database_unavailable", "")
+	if got.header.Get("Retry-After") == "" || strings.Contains(got.raw, "postroom.db") {
+		t.Errorf("got %v %s", got.header, got.raw)
+	}
+	f.get("/v1/jobs").problem(503, "database_unavailable", "")
+	move(f.path+".away", f.path)
+	f.get("/healthz").is(200)
+	f.post("/v1/jobs", `{"type":"x"}`).is(201)
+}
+
+func TestTheLogHasOneLinePerRequest(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(s *service) { s.log = s.log.Level(zerolog.InfoLevel) })
+	f.call("POST", "/v1/jobs?cursor=in-the-query", `{"type":"x","payload":"in-the-payload"}`, "Content-Type", "application/json", "X-Request-Id", "first")
+	f.call("POST", "/v1/jobs", `{"type":"x","payload":"in-the-payload"}`, "Content-Type", "application/json", "X-Request-Id", "second")
+	f.get("/healthz")
+	log := f.log.String()
+	if strings.Count(log, "\n") != 2 || !strings.Contains(log, `"request_id":"first"`) || !strings.Contains(log, `"route":"POST /v1/jobs","status":201`) {
+		t.Errorf("log:\n%s", log)
+	}
+	if strings.Contains(log, "in-the-") {
+		t.Errorf("the log tells too much:\n%s", log)
+	}
+}

@@ -1,0 +1,3 @@
+module github.com/postroom/postroom/deploy
+
+go 1.26.0
