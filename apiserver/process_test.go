@@ -35,7 +35,7 @@ func TestTheCommandLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { _ = taken.Close() }) // not deferred: the subtests outlive this function
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
 	database := "paths.database=" + filepath.Join(dir, "p.db")
 	for name, c := range map[string]struct {

@@ -162,7 +162,7 @@ func (d *demo) serve(ctx context.Context) (err error) {
 		return err
 	}
 	box := mailbox{api: client, root: filepath.Join(root, "Maildir"), marker: filepath.Join(root, markerName)}
-	prepared, err := box.prepare(ctx)
+	made, err := box.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (d *demo) serve(ctx context.Context) (err error) {
 		return err
 	}
 	look := whereToLook(d.data, set)
-	d.out.printf("\n%s\n%s%s\n", look, prepared.describe(laid), earlier)
+	d.out.printf("\n%s\n%s%s\n", look, made.describe(laid), earlier)
 	return f.follow(ctx, watchMaildir(box.root), laid, func(summary string) { d.out.printf("\n%s\n\n%s\n", summary, look) })
 }
 

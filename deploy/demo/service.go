@@ -92,7 +92,7 @@ func how(err error) string {
 	case err == nil:
 		return "exit status 0"
 	case errors.As(err, &exit):
-		return exit.ProcessState.String()
+		return exit.String()
 	}
 	return err.Error()
 }
