@@ -24,7 +24,9 @@ func runWith(t *testing.T, env map[string]string, args ...string) (code int, std
 	t.Helper()
 	var out, errs bytes.Buffer
 	lookup := func(name string) (string, bool) { v, has := env[name]; return v, has }
-	code = run(t.Context(), args, lookup, &out, &errs)
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // what should refuse to serve must not serve for ever
+	defer cancel()
+	code = run(ctx, args, lookup, &out, &errs)
 	return code, out.String(), errs.String()
 }
 

@@ -18,6 +18,9 @@ type File struct {
 	readers []*conn // idle reading connections of that file
 	closed  bool
 
+	judging sync.Mutex
+	judged  verdict // on the last other file that was found beside the known one's log
+
 	slots  chan struct{} // one token per reading call in flight
 	writer writer
 	health probe
@@ -88,7 +91,9 @@ func (f *File) checkIdentity() (fileID, error) {
 		return fileID{}, &Error{Class: Unavailable, Op: "open", Detail: "the write-ahead log was removed or replaced under the running process"}
 	}
 	if now.sharesLog(known) {
-		return fileID{}, &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced while the write-ahead log of the old one still lies beside it: move the -wal and -shm files away too"}
+		if err := f.recognise(known); err != nil {
+			return fileID{}, err
+		}
 	}
 	c, err := connect(f.opt.Path, "rw", readerRole, f.opt.Synchronous)
 	var id string

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // wantUnavailable checks that nothing can be done with f, and that a write
@@ -193,11 +194,9 @@ func TestAnotherFileInItsPlace(t *testing.T) {
 				path := f.opt.Path
 				other := foreign(t)
 				rename(t, path, path+".away")
-				why := "the write-ahead log of the old one"
 				if logs == "moved away" {
 					rename(t, path+"-wal", path+".away-wal")
 					rename(t, path+"-shm", path+".away-shm")
-					why = "another database"
 				}
 				copyFile(t, other, path)
 				before, err := os.ReadFile(path)
@@ -205,7 +204,7 @@ func TestAnotherFileInItsPlace(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 3 {
-					wantUnavailable(t, f, why)
+					wantUnavailable(t, f, "replaced")
 				}
 				after, err := os.ReadFile(path)
 				if err != nil || !bytes.Equal(before, after) {
@@ -225,19 +224,64 @@ func TestAnotherFileInItsPlace(t *testing.T) {
 
 func TestARestoredBackupIsAccepted(t *testing.T) {
 	t.Parallel()
+	for _, logs := range []string{"removed", "left behind"} {
+		t.Run("the old log "+logs, func(t *testing.T) {
+			t.Parallel()
+			f := used(t)
+			other := open(t, Options{Path: f.opt.Path}) // of another process, as far as the file goes
+			saved := backup(t, f)
+			wantRows(t, f, 2) // lost with the restore
+			path := f.opt.Path
+			restored := path + ".restored"
+			copyFile(t, saved, restored)
+			remove(t, path)
+			if logs == "removed" {
+				remove(t, path+"-wal", path+"-shm")
+			}
+			rename(t, restored, path)
+			awaitRows(t, f, 2)
+			wantRows(t, other, 3)
+			if n := readInt(t, open(t, Options{Path: path}), "SELECT count(*) FROM t"); n != 3 {
+				t.Errorf("a new handle sees %d rows, want 3", n)
+			}
+			if _, err := os.Stat(path + "-wal.replaced"); (err == nil) != (logs == "left behind") {
+				t.Errorf("the old log %s: %v", logs, err)
+			}
+		})
+	}
+}
+
+func TestABackupThatIsStillBeingCopiedIsNotTouched(t *testing.T) {
+	t.Parallel()
 	f := used(t)
 	saved := backup(t, f)
-	wantRows(t, f, 2) // lost with the restore
-	path := f.opt.Path
-	restored := path + ".restored"
-	copyFile(t, saved, restored)
-	remove(t, path, path+"-wal", path+"-shm")
-	rename(t, restored, path)
-	wantRows(t, f, 2)
-	wantRows(t, f, 3)
-	if n := readInt(t, open(t, Options{Path: path}), "SELECT count(*) FROM t"); n != 3 {
-		t.Errorf("a new handle sees %d rows, want 3", n)
+	whole, err := os.ReadFile(saved)
+	if err != nil {
+		t.Fatal(err)
 	}
+	path := f.opt.Path
+	remove(t, path)
+	if err := os.WriteFile(path, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantUnavailable(t, f, "replaced")
+	if err := os.WriteFile(path, whole, 0o600); err != nil { // the same inode goes on
+		t.Fatal(err)
+	}
+	awaitRows(t, f, 2)
+}
+
+// awaitRows waits until the file that was put in place is taken up.
+func awaitRows(t *testing.T, f *File, n int64) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := f.Health(t.Context()); err == nil {
+			break
+		}
+	}
+	wantRows(t, f, n)
 }
 
 func TestTheLogOfARunningDatabaseIsRemoved(t *testing.T) {

@@ -211,6 +211,9 @@ func withMigrator(ctx context.Context, opt Options, source fs.FS, run func(*migr
 	if err := run(m); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	// The schema goes into the file itself, so that a copy of the file alone
+	// is a database; another process at work may prevent it, and needs it not.
+	_, _ = c.query("PRAGMA wal_checkpoint(TRUNCATE)")
 	return nil
 }
 
