@@ -45,7 +45,7 @@ var adoptProblems = sync.OnceFunc(func() {
 func refusal(status int, detail string, errs []error) *httpd.Problem {
 	var fields []httpd.FieldError
 	for _, err := range errs {
-		switch err := err.(type) {
+		switch err := err.(type) { //nolint:errorlint // huma hands its own over bare
 		case *httpd.Problem:
 			return err
 		case huma.ErrorDetailer:

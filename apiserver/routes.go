@@ -38,7 +38,7 @@ func newHandler(s service) (http.Handler, error) {
 	if _, err := s.routes(mux); err != nil {
 		return nil, err
 	}
-	var h http.Handler = inJSON(mux)
+	h := inJSON(mux)
 	h = cleanText(h)
 	h = httpd.Guard{Tokens: s.tokens, AllowedOrigins: s.origins, Open: probes}.Wrap(h)
 	h = httpd.Access{Log: s.log, Quiet: probes}.Wrap(h)

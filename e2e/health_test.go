@@ -182,7 +182,7 @@ func TestAuthentication(t *testing.T) {
 }
 
 func exitCode(err error) int {
-	if exit, ok := err.(*exec.ExitError); ok { //nolint:errorlint // exec returns it bare
+	if exit, ok := err.(*exec.ExitError); ok {
 		return exit.ExitCode()
 	}
 	return 0

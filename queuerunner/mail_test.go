@@ -47,8 +47,7 @@ func TestAccounts(t *testing.T) {
 
 	t.Run("makes a relative path absolute", func(t *testing.T) {
 		t.Parallel()
-		db := newDatabase(t)
-		a := decode[mail.Account](t, fine(t, db.path, "accounts", "add", "-email", "r@example.com", "-path", "rel", "-json"))
+		a := decode[mail.Account](t, fine(t, newDatabase(t).path, "accounts", "add", "-email", "r@example.com", "-path", "rel", "-json"))
 		want, err := filepath.Abs("rel")
 		if err != nil {
 			t.Fatal(err)

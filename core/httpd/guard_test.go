@@ -225,7 +225,7 @@ func TestAccess(t *testing.T) {
 	t.Run("a panic in the middle of an answer cuts it off", func(t *testing.T) {
 		t.Parallel()
 		defer func() {
-			if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // the very value
+			if got := recover(); got != http.ErrAbortHandler {
 				t.Errorf("recovered %v", got)
 			}
 		}()

@@ -47,8 +47,8 @@ func NewProblem(status int, code, detail string, fields ...FieldError) *Problem 
 // Error implements error, so that a handler can return a problem.
 func (p *Problem) Error() string { return p.Code + ": " + p.Detail }
 
-// GetStatus, ContentType and GetHeaders tell a framework that writes errors
-// itself how to write this one.
+// GetStatus tells a framework that writes errors itself how to write this
+// one, as ContentType and GetHeaders do.
 func (p *Problem) GetStatus() int { return p.Status }
 
 // ContentType is the media type of a problem, whatever was asked for.

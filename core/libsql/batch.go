@@ -1,6 +1,7 @@
 package libsql
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -115,6 +116,21 @@ func (r Row) Bytes(i int) []byte {
 
 // Str returns a BLOB column as a string; NULL is "".
 func (r Row) Str(i int) string { return string(r.Bytes(i)) }
+
+// checkAll checks the arguments of several statements.
+func checkAll(stmts []Stmt) error {
+	for i, s := range stmts {
+		err := s.checkArgs()
+		var e *Error
+		if errors.As(err, &e) {
+			e.Index = i
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // checkArgs refuses what the driver would cut, ignore, quote in an error or
 // die of, before it joins a group with other callers' work.

@@ -121,11 +121,8 @@ func (f *File) checkIdentity() (fileID, error) {
 
 // Read implements [DB].
 func (f *File) Read(ctx context.Context, stmts ...Stmt) ([]Result, error) {
-	for i, s := range stmts {
-		if err := s.checkArgs(); err != nil {
-			err.(*Error).Index = i
-			return nil, err
-		}
+	if err := checkAll(stmts); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
 	defer cancel()
@@ -285,9 +282,9 @@ func (p *probe) do(ctx context.Context, opt Options, call func(context.Context) 
 			p.started = opt.System.Now()
 		}
 		opt.System.Go("probe", func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), opt.CallTimeout)
+			bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), opt.CallTimeout)
 			defer cancel()
-			val, err := call(ctx)
+			val, err := call(bound)
 			p.mu.Lock()
 			p.val, p.err, p.flight = val, err, nil
 			p.mu.Unlock()

@@ -240,7 +240,7 @@ func waitBusy(ctx context.Context, opt Options, limit time.Duration, call func()
 // between Lock and Unlock is one transaction, so there is never a half
 // applied schema and no dirty flag to clear.
 type migrateDriver struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // golang-migrate hands none through
 	opt    Options
 	conn   *conn
 	failed bool

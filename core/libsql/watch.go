@@ -28,7 +28,7 @@ func (f *File) Watch(ctx context.Context) <-chan struct{} {
 			select {
 			case <-ctx.Done():
 				return
-			case <-w.Errors: // an overflow means that something changed
+			case <-w.Errors: //nolint:errcheck // an overflow: something changed
 			case ev, ok := <-w.Events:
 				if !ok {
 					return

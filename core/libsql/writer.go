@@ -42,11 +42,8 @@ func (w *writer) start(f *File) {
 
 // Write implements [DB].
 func (f *File) Write(ctx context.Context, b *Batch) ([]Result, error) {
-	for i, s := range b.stmts {
-		if err := s.checkArgs(); err != nil {
-			err.(*Error).Index = i
-			return nil, err
-		}
+	if err := checkAll(b.stmts); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
 	defer cancel()
