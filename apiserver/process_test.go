@@ -140,6 +140,8 @@ func (p *process) signal() {
 
 func (p *process) ends(code int) {
 	p.t.Helper()
+	late := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // the exit code then tells
+	defer late.Stop()
 	err := p.cmd.Wait()
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
 		p.t.Errorf("exit code %d, want %d (%v)\n%s", got, code, err, p.log)
@@ -174,6 +176,7 @@ func TestAProcessFinishesTheRequestsItHas(t *testing.T) {
 	reading, writing := io.Pipe()
 	done := make(chan answer, 1)
 	go func() {
+		defer close(done) // also when send gives up
 		done <- send(t, "POST", p.url+"/v1/jobs", reading, "Content-Type", "application/json")
 	}()
 	if _, err := writing.Write([]byte(`{"type":`)); err != nil { // returns once the request is being sent
@@ -192,7 +195,11 @@ func TestAProcessFinishesTheRequestsItHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = writing.Close() // a pipe's end always closes
-	(<-done).is(201)
+	got, answered := <-done
+	if !answered {
+		t.Fatal("the request was cut off")
+	}
+	got.is(201)
 	p.ends(exitFine)
 }
 
