@@ -18,6 +18,13 @@ const (
 	groupBytes    = 8 << 20
 )
 
+// When more than worthGivingBack has been written and then nothing for a
+// while, the memory that took is given back to the system.
+const (
+	worthGivingBack = 1 << 20
+	quietFor        = 10 * time.Second
+)
+
 // writer groups the batches of all callers of this process into commits. One
 // goroutine owns the writing connection; callers hand it recorded work and
 // wait for the commit that holds it.
@@ -31,6 +38,8 @@ type writer struct {
 	wake chan struct{}
 	done chan struct{}
 	conn *conn
+
+	written int // bytes taken since memory was last given back
 }
 
 func (w *writer) start(f *File) {
@@ -130,10 +139,25 @@ func (w *writer) stop(ctx context.Context) error {
 
 func (w *writer) loop() {
 	defer close(w.done)
+	quiet := w.f.opt.System.NewTimer(time.Hour)
+	defer quiet.Stop()
 	for {
-		<-w.wake
+		select {
+		case <-w.wake:
+		case <-quiet.C():
+			if w.conn != nil {
+				_, _ = w.conn.query("PRAGMA shrink_memory") // its page cache; a failure costs memory only
+			}
+			giveMemoryBack()
+			w.written = 0
+			quiet.Reset(time.Hour)
+			continue
+		}
 		for w.waiting() {
 			w.commitGroup()
+		}
+		if w.written > worthGivingBack {
+			quiet.Reset(quietFor)
 		}
 		w.mu.Lock()
 		stopped := w.stopped && len(w.pending) == 0
@@ -168,6 +192,7 @@ func (w *writer) take() []*request {
 			size += r.size()
 		}
 	}
+	w.written += size
 	rest := copy(w.pending, w.pending[n:])
 	clear(w.pending[rest:])
 	w.pending = w.pending[:rest]
