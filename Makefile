@@ -61,7 +61,7 @@ check: static lint test race ## everything the gate for a change runs
 
 .PHONY: bench
 bench: setup ## measure enqueue, work and pickup; see docs/performance.md
-	cd core && go test -run '^$$' -bench . -benchtime 2s -count 5 ./worker ./queue
+	cd core && go test -run '^$$' -bench . -benchtime 1s -count 5 ./worker
 
 .PHONY: clean
 clean: ## remove what was built; data/ stays
