@@ -27,7 +27,7 @@ func TestBadInput(t *testing.T) {
 		status            int
 		code, mentions    string
 	}{
-		"malformed JSON":      {"/v1/jobs", "application/json", strings.NewReader(`{"type":`), 400, "invalid", ""},
+		"malformed JSON":      {"/v1/jobs", "application/json", strings.NewReader(`{"type":`), 400, "malformed_json", ""},
 		"an unknown field":    {"/v1/jobs", "application/json", strings.NewReader(`{"type":"x","colour":1}`), 400, "invalid", "colour"},
 		"a wrong type":        {"/v1/jobs", "application/json", strings.NewReader(`{"type":7}`), 400, "invalid", "type"},
 		"a Latin-1 byte":      {"/v1/jobs", "application/json", strings.NewReader("{\"type\":\"x\",\"payload\":\"caf\xe9\"}"), 400, "invalid_utf8", ""},
