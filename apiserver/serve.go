@@ -7,11 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -39,7 +36,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	if err != nil {
 		return &wrongUse{err}
 	}
-	tokens := tokensOf(cfg.API)
+	tokens := cfg.API.Accepted()
 	if err := httpd.CheckBind(cfg.App.Host, len(tokens) > 0); err != nil {
 		return &wrongUse{fmt.Errorf("app.host (%s): %w", cfg.Origin("app.host"), err)}
 	}
@@ -47,7 +44,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	if err != nil {
 		return &wrongUse{err}
 	}
-	log, err := telemetry.NewLogger(stderr, cfg.Log.Level, cfg.LogFormat(isTerminal(stderr)), "service", cfg.App.ServiceName)
+	log, err := telemetry.NewLogger(stderr, cfg.Log.Level, cfg.LogFormat(telemetry.IsTerminal(stderr)), "service", cfg.App.ServiceName)
 	if err != nil {
 		return &wrongUse{err}
 	}
@@ -63,7 +60,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 			log.Warn().Err(err).Msg("telemetry was not flushed")
 		}
 	}()
-	ctx, hurry, stop := stopSignals(ctx)
+	ctx, hurry, stop := system.StopSignals(ctx)
 	defer stop()
 
 	db, schema, err := openDatabase(ctx, opt, cfg.Database.AutoMigrate)
@@ -128,36 +125,6 @@ func drain(ctx context.Context, server *http.Server, delay time.Duration, hurry 
 	}
 }
 
-// stopSignals returns a context that ends with the first SIGTERM or SIGINT,
-// and a channel that is closed by the second.
-func stopSignals(parent context.Context) (ctx context.Context, hurry <-chan struct{}, stop func()) {
-	ctx, cancel := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	second := make(chan struct{})
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-ctx.Done():
-		}
-		if _, open := <-signals; open {
-			close(second)
-		}
-	}()
-	return ctx, second, func() { signal.Stop(signals); cancel(); close(signals) }
-}
-
-func tokensOf(c config.API) []string {
-	var tokens []string
-	for _, t := range append([]config.Secret{c.Token}, c.Tokens...) {
-		if t.Reveal() != "" {
-			tokens = append(tokens, t.Reveal())
-		}
-	}
-	return tokens
-}
-
 func startTelemetry(ctx context.Context, cfg *config.Loaded, lookup func(string) (string, bool), log zerolog.Logger) (*telemetry.Telemetry, error) {
 	t := cfg.Telemetry
 	return telemetry.Start(ctx, telemetry.Config{
@@ -217,14 +184,4 @@ func closeDatabase(ctx context.Context, db *libsql.File, log zerolog.Logger) {
 	if err := db.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		log.Warn().Err(err).Msg("the database was left unclosed; nothing that was committed is lost")
 	}
-}
-
-// isTerminal tells whether a person reads w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

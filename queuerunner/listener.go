@@ -72,7 +72,7 @@ func (l *listener) handler(cfg *config.Loaded, log zerolog.Logger) http.Handler 
 		}
 		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusNotFound, "not_found", "there is nothing here"))
 	})
-	guard := httpd.Guard{Tokens: tokens(cfg), AllowedOrigins: cfg.API.AllowedOrigins, Open: probePaths}
+	guard := httpd.Guard{Tokens: cfg.API.Accepted(), AllowedOrigins: cfg.API.AllowedOrigins, Open: probePaths}
 	return httpd.WithRequestID(httpd.Access{Log: log, Quiet: probePaths}.Wrap(guard.Wrap(mux)))
 }
 
@@ -109,14 +109,3 @@ var errNotOpen = &libsql.Error{Class: libsql.Unavailable, Op: "open"}
 func (notOpen) Health(context.Context) (int64, error) { return 0, errNotOpen }
 
 func (notOpen) ProbeWriter(context.Context) (time.Duration, error) { return 0, errNotOpen }
-
-// tokens lists the tokens that open the listener, which are the API's.
-func tokens(cfg *config.Loaded) []string {
-	var list []string
-	for _, t := range append([]config.Secret{cfg.API.Token}, cfg.API.Tokens...) {
-		if s := t.Reveal(); s != "" {
-			list = append(list, s)
-		}
-	}
-	return list
-}

@@ -32,7 +32,7 @@ func runProblems(cfg *config.Loaded, lookup func(string) (string, bool)) []confi
 // bindProblems reports an address that would serve other machines without a
 // token.
 func bindProblems(cfg *config.Loaded, key, host string) []config.Problem {
-	if err := httpd.CheckBind(host, len(tokens(cfg)) > 0); err != nil {
+	if err := httpd.CheckBind(host, len(cfg.API.Accepted()) > 0); err != nil {
 		return []config.Problem{{Where: cfg.Origin(key), Key: key, What: err.Error()}}
 	}
 	return nil

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/rs/zerolog"
 
@@ -42,7 +39,7 @@ func runCommand(c *call, _ *flag.FlagSet) action {
 		}
 		sys := system.Real{}
 		r := &runner{cfg: cfg, database: opt, sys: sys, types: job.Known(), lookup: c.options.Lookup, self: self(sys)}
-		r.log, err = telemetry.NewLogger(c.stderr, cfg.Log.Level, cfg.LogFormat(isTerminal(c.stderr)),
+		r.log, err = telemetry.NewLogger(c.stderr, cfg.Log.Level, cfg.LogFormat(telemetry.IsTerminal(c.stderr)),
 			"service", cfg.App.ServiceName, "runner", r.self.ID)
 		if err != nil {
 			return wrongUse("%s", err)
@@ -50,7 +47,7 @@ func runCommand(c *call, _ *flag.FlagSet) action {
 		for _, k := range cfg.Reserved() {
 			r.log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg("this key is reserved: nothing acts on it yet")
 		}
-		ctx, hurry, stop := stopSignals(ctx)
+		ctx, hurry, stop := system.StopSignals(ctx)
 		defer stop()
 		if err := r.run(ctx, hurry); err != nil {
 			r.log.Error().Err(err).Msg("queuerunner gives up")
@@ -170,34 +167,4 @@ func self(sys system.System) queue.Runner {
 		ID: fmt.Sprintf("%s-%d-%x", host, os.Getpid(), random), Host: host,
 		PID: int64(os.Getpid()), Version: version.Version(),
 	}
-}
-
-// stopSignals returns a context that ends with the first SIGTERM or SIGINT
-// and a channel that is closed by the second.
-func stopSignals(parent context.Context) (ctx context.Context, hurry <-chan struct{}, stop func()) {
-	ctx, cancel := context.WithCancel(parent)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	second := make(chan struct{})
-	go func() {
-		select {
-		case <-signals:
-			cancel()
-		case <-ctx.Done():
-		}
-		if _, open := <-signals; open {
-			close(second)
-		}
-	}()
-	return ctx, second, func() { signal.Stop(signals); cancel(); close(signals) }
-}
-
-// isTerminal tells whether a person reads w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -207,3 +207,14 @@ func Default() Config {
 		},
 	}
 }
+
+// Accepted lists the tokens that open the API: api.token and api.tokens.
+func (a API) Accepted() []string {
+	var list []string
+	for _, t := range append([]Secret{a.Token}, a.Tokens...) {
+		if s := t.Reveal(); s != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}

@@ -49,12 +49,13 @@ func formatted(w io.Writer, format string) (io.Writer, error) {
 	case "json":
 		return w, nil
 	case "pretty":
-		return zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !isTerminal(w)}, nil
+		return zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000", NoColor: !IsTerminal(w)}, nil
 	}
 	return nil, fmt.Errorf("log.format: %q is neither json nor pretty", format)
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal says whether a person reads w.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
