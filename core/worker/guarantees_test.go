@@ -209,6 +209,9 @@ func TestShutdownHandsWorkBack(t *testing.T) {
 		if err := <-finished; !errors.Is(err, queue.ErrLeaseLost) {
 			t.Errorf("the late commit: %v", err)
 		}
+		for r.w.Running() > 0 { // the late run ends, and logs that
+			runtime.Gosched()
+		}
 	})
 	t.Run("work that ends by itself is waited for", func(t *testing.T) {
 		t.Parallel()

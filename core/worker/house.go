@@ -8,6 +8,185 @@ import (
 	"github.com/postroom/postroom/core/queue"
 )
 
+// The housekeeping is loops, one per concern, each on a goroutine of its own:
+// a call to the database that hangs holds up no other concern, and above all
+// not the deadlines, which need no database.
+
+// every returns a loop that calls once at an interval, measured from start to
+// start, and sooner again after a failure.
+func (w *Worker) every(interval time.Duration, once func(context.Context) error) func(context.Context) {
+	return func(ctx context.Context) {
+		for ctx.Err() == nil {
+			began := w.sys.Now()
+			wait := interval
+			if once(ctx) != nil {
+				wait = min(interval/4, w.cfg.Poll)
+				began = w.sys.Now()
+			}
+			w.pause(ctx, wait-w.sys.Now().Sub(began))
+		}
+	}
+}
+
+// deadlines stops handlers whose lease ran out here, by this machine's own
+// steady clock: another runner may have their jobs by now.
+func (w *Worker) deadlines(ctx context.Context) {
+	t := w.sys.NewTimer(time.Hour)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C():
+		case <-w.earlier: // a run has begun whose lease ends before all others
+		case <-ctx.Done():
+			return
+		}
+		t.Reset(w.endExpired())
+	}
+}
+
+// endExpired stops the runs whose lease has ended and returns how long the
+// next one lasts. A heartbeat may make it last longer; it is looked at then
+// all the same.
+func (w *Worker) endExpired() time.Duration {
+	now := w.sys.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nextEnd = time.Time{}
+	for r := range w.active {
+		ends := r.leaseEnds()
+		switch {
+		case !ends.After(now):
+			r.cancel(queue.ErrLeaseLost)
+		case w.nextEnd.IsZero() || ends.Before(w.nextEnd):
+			w.nextEnd = ends
+		}
+	}
+	if w.nextEnd.IsZero() {
+		return time.Hour // until a run begins
+	}
+	return w.nextEnd.Sub(now)
+}
+
+// heartbeat renews the leases of the jobs in hand. A call that hangs is given
+// up while there is time for another.
+func (w *Worker) heartbeat(ctx context.Context) error {
+	var runs []*activeRun
+	w.each(func(r *activeRun) { runs = append(runs, r) })
+	if len(runs) == 0 {
+		return nil
+	}
+	leases := make([]queue.Lease, len(runs))
+	for i, r := range runs {
+		leases[i] = r.claimed.Lease
+	}
+	until := w.sys.Now().Add(w.cfg.Lease) // from before the call, never from its reply
+	bound, cancel := context.WithTimeout(ctx, w.cfg.Lease/3)
+	defer cancel()
+	beats, err := w.q.Heartbeat(bound, leases, w.cfg.Lease)
+	if ctx.Err() != nil {
+		return nil
+	}
+	w.note("heartbeat", err)
+	for i, b := range beats {
+		switch {
+		case !b.Held:
+			runs[i].cancel(queue.ErrLeaseLost)
+		case b.CancelRequested:
+			runs[i].extend(until)
+			runs[i].cancel(ErrCanceled)
+		default:
+			runs[i].extend(until)
+		}
+	}
+	return err
+}
+
+// announce renews the runner's row.
+func (w *Worker) announce(ctx context.Context) error {
+	err := w.q.Register(ctx, w.cfg.Runner)
+	if ctx.Err() != nil {
+		return nil
+	}
+	w.note("register", err)
+	return err
+}
+
+// heedCancels stops handlers whose job somebody wants canceled.
+func (w *Worker) heedCancels(ctx context.Context) error {
+	if w.Running() == 0 {
+		return nil
+	}
+	ids, err := w.q.CancelRequested(ctx, w.cfg.Runner.ID)
+	if ctx.Err() != nil {
+		return nil
+	}
+	w.note("cancel requests", err)
+	if len(ids) > 0 {
+		w.each(func(r *activeRun) {
+			if slices.Contains(ids, r.claimed.JobID) {
+				r.cancel(ErrCanceled)
+			}
+		})
+	}
+	return err
+}
+
+// lookAround wakes the claim loop where no signal came, and takes back the
+// jobs of runners that died. A rescuer judges only after a whole lease of its
+// own unbroken contact: before that, the others may have been as cut off as
+// it was itself.
+func (w *Worker) lookAround(ctx context.Context) error {
+	s, err := w.q.Look(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	w.note("look", err)
+	if err != nil {
+		return err
+	}
+	w.pass(s)
+	if s.Ready && w.free() > 0 {
+		w.reportUnknown(ctx)
+	}
+	if !s.Expired || !w.sure() {
+		return nil
+	}
+	rescued, err := w.q.Rescue(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	w.note("rescue", err)
+	for _, r := range rescued {
+		w.metrics.finished(r.Type, "rescued")
+		w.log.Warn().Str("job_id", r.ID).Str("job_type", r.Type).Int64("crashes", r.Crashes).
+			Str("state", string(r.State)).Msg("took back a job whose runner stopped renewing its lease")
+	}
+	return err
+}
+
+func (w *Worker) sure() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.contact.IsZero() && w.sys.Now().Sub(w.contact) >= w.cfg.Lease
+}
+
+// reportUnknown warns once of each job type that waits and no runner knows.
+func (w *Worker) reportUnknown(ctx context.Context) {
+	types, err := w.q.UnknownTypes(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	w.note("unknown types", err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range types {
+		if !w.reported[t] {
+			w.reported[t] = true
+			w.log.Warn().Str("job_type", t).Msg("jobs of a type that no runner knows are waiting")
+		}
+	}
+}
+
 // How the database is looked at after another process's commit was signaled:
 // the signal comes before the commit can be read, so the looks go on for a
 // while, never closer than five milliseconds after the first.
@@ -57,139 +236,5 @@ func (w *Worker) pass(s queue.Sight) {
 	}
 	if s.Ready {
 		w.signal()
-	}
-}
-
-// housekeeping does at each poll what no signal announces: due jobs, cancel
-// requests, leases of its own and of dead runners.
-func (w *Worker) housekeeping(ctx context.Context) {
-	var beaten time.Time
-	for ctx.Err() == nil {
-		if now := w.sys.Now(); now.Sub(beaten) >= w.cfg.Heartbeat {
-			if w.heartbeat(ctx) {
-				beaten = now
-			}
-		}
-		w.endExpired()
-		w.heedCancels(ctx)
-		w.lookAround(ctx)
-		w.pause(ctx, min(w.cfg.Poll, w.cfg.Heartbeat))
-	}
-}
-
-// heartbeat renews the runner's row and the leases of its jobs.
-func (w *Worker) heartbeat(ctx context.Context) bool {
-	if !w.Draining() {
-		err := w.q.Register(ctx, w.cfg.Runner)
-		w.note("register", err)
-		if err != nil {
-			return false
-		}
-	}
-	var runs []*activeRun
-	w.each(func(r *activeRun) { runs = append(runs, r) })
-	leases := make([]queue.Lease, len(runs))
-	for i, r := range runs {
-		leases[i] = r.claimed.Lease
-	}
-	until := w.sys.Now().Add(w.cfg.Lease) // from before the call, never from its reply
-	beats, err := w.q.Heartbeat(ctx, leases, w.cfg.Lease)
-	w.note("heartbeat", err)
-	if err != nil {
-		return false
-	}
-	for i, b := range beats {
-		switch {
-		case !b.Held:
-			runs[i].cancel(queue.ErrLeaseLost)
-		case b.CancelRequested:
-			runs[i].extend(until)
-			runs[i].cancel(ErrCanceled)
-		default:
-			runs[i].extend(until)
-		}
-	}
-	return true
-}
-
-// endExpired stops handlers whose lease ran out here, by this machine's own
-// steady clock: another runner may have their jobs by now.
-func (w *Worker) endExpired() {
-	now := w.sys.Now()
-	w.each(func(r *activeRun) {
-		if now.After(r.leaseEnds()) {
-			r.cancel(queue.ErrLeaseLost)
-		}
-	})
-}
-
-// heedCancels stops handlers whose job somebody wants canceled.
-func (w *Worker) heedCancels(ctx context.Context) {
-	if w.Running() == 0 {
-		return
-	}
-	ids, err := w.q.CancelRequested(ctx, w.cfg.Runner.ID)
-	if ctx.Err() != nil {
-		return
-	}
-	w.note("cancel requests", err)
-	if len(ids) > 0 {
-		w.each(func(r *activeRun) {
-			if slices.Contains(ids, r.claimed.JobID) {
-				r.cancel(ErrCanceled)
-			}
-		})
-	}
-}
-
-// lookAround wakes the claim loop where no signal came, and takes back the
-// jobs of runners that died. A rescuer judges only after a whole lease of its
-// own unbroken contact: before that, the others may have been as cut off as
-// it was itself.
-func (w *Worker) lookAround(ctx context.Context) {
-	s, err := w.q.Look(ctx)
-	if ctx.Err() != nil {
-		return
-	}
-	w.note("look", err)
-	if err != nil {
-		return
-	}
-	if w.Draining() {
-		return
-	}
-	w.pass(s)
-	if s.Ready && w.free() > 0 {
-		w.reportUnknown(ctx)
-	}
-	w.mu.Lock()
-	sure := !w.contact.IsZero() && w.sys.Now().Sub(w.contact) >= w.cfg.Lease
-	w.mu.Unlock()
-	if !s.Expired || !sure {
-		return
-	}
-	rescued, err := w.q.Rescue(ctx)
-	w.note("rescue", err)
-	for _, r := range rescued {
-		w.metrics.finished(r.Type, "rescued")
-		w.log.Warn().Str("job_id", r.ID).Str("job_type", r.Type).Int64("crashes", r.Crashes).
-			Str("state", string(r.State)).Msg("took back a job whose runner stopped renewing its lease")
-	}
-}
-
-// reportUnknown warns once of each job type that waits and no runner knows.
-func (w *Worker) reportUnknown(ctx context.Context) {
-	types, err := w.q.UnknownTypes(ctx)
-	if ctx.Err() != nil {
-		return
-	}
-	w.note("unknown types", err)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, t := range types {
-		if !w.reported[t] {
-			w.reported[t] = true
-			w.log.Warn().Str("job_type", t).Msg("jobs of a type that no runner knows are waiting")
-		}
 	}
 }

@@ -57,7 +57,17 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed) {
 	r.ctx = ctx
 	w.mu.Lock()
 	w.active[r] = struct{}{}
+	earlier := w.nextEnd.IsZero() || c.Deadline.Before(w.nextEnd)
+	if earlier {
+		w.nextEnd = c.Deadline
+	}
 	w.mu.Unlock()
+	if earlier {
+		select {
+		case w.earlier <- struct{}{}:
+		default:
+		}
+	}
 	w.sys.Go("job", func() {
 		err := w.work(r)
 		telemetry.End(span, err)
@@ -127,7 +137,9 @@ func (w *Worker) outcome(ctx context.Context, r *activeRun, result any, stack st
 		return queue.Outcome{Kind: queue.Snoozed, Delay: d}
 	}
 	cause := context.Cause(ctx)
-	if errors.Is(cause, ErrShutdown) && stack == "" && !job.IsFatal(err) {
+	// A run that was cut off is not the job's fault. After a lost lease the
+	// fence lets this through only if nobody has taken the job back yet.
+	if (errors.Is(cause, ErrShutdown) || errors.Is(cause, queue.ErrLeaseLost)) && stack == "" && !job.IsFatal(err) {
 		return queue.Outcome{Kind: queue.HandedBack}
 	}
 	if errors.Is(cause, ErrTimeout) {

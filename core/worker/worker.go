@@ -47,16 +47,19 @@ type Worker struct {
 	log   zerolog.Logger
 	bound map[string]Binding
 
-	wake  chan struct{}      // something may be claimable
-	dueIn chan time.Duration // a waiting job becomes due that soon
-	hurry chan struct{}      // closed when the drain is cut short
-	once  sync.Once
+	wake    chan struct{}      // something may be claimable
+	dueIn   chan time.Duration // a waiting job becomes due that soon
+	earlier chan struct{}      // a lease ends before nextEnd
+	hurry   chan struct{}      // closed when the drain is cut short
+	once    sync.Once
 
 	mu       sync.Mutex
 	active   map[*activeRun]struct{}
 	freed    chan struct{} // a slot became free
 	draining bool
-	contact  time.Time // since when every call to the database succeeded; zero after a failure
+	nextEnd  time.Time // of the lease that ends first; zero when the deadlines wait for a run
+	contact  time.Time // since when the database has answered every call, without a gap; zero after a failure
+	answered time.Time // when it did so last
 	troubles map[string]libsql.Class
 	reported map[string]bool // unknown job types already warned of
 	metrics  metrics
@@ -67,7 +70,7 @@ func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger,
 	w := &Worker{
 		cfg: cfg, q: q, sys: sys, types: types, log: log,
 		bound: map[string]Binding{}, active: map[*activeRun]struct{}{},
-		wake: make(chan struct{}, 1), dueIn: make(chan time.Duration, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), dueIn: make(chan time.Duration, 1), earlier: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
 		troubles: map[string]libsql.Class{}, reported: map[string]bool{},
 	}
 	for _, b := range bindings {
@@ -118,10 +121,20 @@ func (w *Worker) Run(ctx context.Context) error {
 		loops.Add(1)
 		w.sys.Go(name, func() { defer loops.Done(); loop(ctx) })
 	}
-	start("housekeeping", work, w.housekeeping)
+	start("deadlines", work, w.deadlines)
+	start("heartbeat", work, w.every(w.cfg.Heartbeat, w.heartbeat))
+	start("cancel requests", work, w.every(min(w.cfg.Poll, time.Second), w.heedCancels))
+	announced := make(chan struct{})
+	start("announce", ctx, func(ctx context.Context) {
+		defer close(announced)
+		w.every(w.cfg.Heartbeat, w.announce)(ctx)
+	})
+	start("look around", ctx, w.every(min(w.cfg.Poll, w.cfg.Heartbeat), w.lookAround))
 	start("watch", ctx, w.watch)
 	w.claimLoop(ctx, work)
 	w.drain(work)
+	<-announced // or its last write could come after the row is gone
+	w.unregister(work)
 	stopWork()
 	loops.Wait()
 	return nil
@@ -143,7 +156,7 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 		}
 		full, next, err := w.claim(work, free)
 		if err != nil {
-			// The housekeeping loop will see when the database is back; until
+			// Looking around will show when the database is back; until
 			// then the tries become rarer, up to the poll interval.
 			w.pause(ctx, backoff)
 			backoff = min(2*backoff, w.cfg.Poll)
@@ -251,6 +264,9 @@ func (w *Worker) drain(ctx context.Context) {
 			w.handBackAll(ctx)
 		}
 	}
+}
+
+func (w *Worker) unregister(ctx context.Context) {
 	bound, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	w.note("unregister", w.q.Unregister(bound, w.cfg.Runner.ID))
@@ -319,9 +335,14 @@ func (w *Worker) note(what string, err error) {
 	before := w.troubles[what]
 	if err == nil {
 		delete(w.troubles, what)
-		if w.contact.IsZero() {
-			w.contact = w.sys.Now()
+		// A runner that was frozen saw no failure, and knows as little of the
+		// others as after one: leases may have run out while all were frozen.
+		// Half a lease is more than any runner waits between two heartbeats.
+		now := w.sys.Now()
+		if w.contact.IsZero() || gap(w.answered, now) > w.cfg.Lease/2 {
+			w.contact = now
 		}
+		w.answered = now
 	} else {
 		w.troubles[what] = class
 		w.contact = time.Time{}
@@ -336,4 +357,10 @@ func (w *Worker) note(what string, err error) {
 	case before != "":
 		w.log.Info().Str("doing", what).Str("class", string(before)).Msg("the database answers again")
 	}
+}
+
+// gap is the time between two readings of the clock, that in which the whole
+// machine slept included: the monotonic clock stands still then.
+func gap(a, b time.Time) time.Duration {
+	return max(b.Sub(a), b.Round(0).Sub(a.Round(0)))
 }

@@ -1,0 +1,278 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/internal/dbtest"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+)
+
+// handClock is a clock that stands still until it is moved.
+type handClock struct {
+	system.Real
+	mu     sync.Mutex
+	now    time.Time
+	timers []*handTimer
+}
+
+type handTimer struct {
+	clock *handClock
+	c     chan time.Time
+	at    time.Time // zero when it has fired or was stopped
+}
+
+func newHandClock() *handClock { return &handClock{now: time.Now().Round(0)} }
+
+func (c *handClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *handClock) NewTimer(d time.Duration) system.Timer {
+	t := &handTimer{clock: c, c: make(chan time.Time, 1)}
+	c.mu.Lock()
+	c.timers = append(c.timers, t)
+	c.mu.Unlock()
+	t.Reset(d)
+	return t
+}
+
+func (c *handClock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+	for _, t := range c.timers {
+		t.fireIfDue()
+	}
+}
+
+func (t *handTimer) C() <-chan time.Time { return t.c }
+
+func (t *handTimer) Reset(d time.Duration) {
+	t.clock.mu.Lock()
+	defer t.clock.mu.Unlock()
+	t.at = t.clock.now.Add(d)
+	t.fireIfDue()
+}
+
+func (t *handTimer) Stop() {
+	t.clock.mu.Lock()
+	defer t.clock.mu.Unlock()
+	t.at = time.Time{}
+	t.clock.timers = slices.DeleteFunc(t.clock.timers, func(o *handTimer) bool { return o == t })
+}
+
+func (t *handTimer) fireIfDue() {
+	if t.at.IsZero() || t.at.After(t.clock.now) {
+		return
+	}
+	t.at = time.Time{}
+	select {
+	case t.c <- t.clock.now:
+	default:
+	}
+}
+
+// hangingDB answers no call while it hangs, except that the call's context
+// ends it.
+type hangingDB struct {
+	libsql.DB
+	mu    sync.Mutex
+	hangs chan struct{}        // closed when it goes on; nil while it answers
+	stuck chan context.Context // receives the context of each call that is kept waiting
+}
+
+func (d *hangingDB) hang() (goOn func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	hangs := make(chan struct{})
+	d.hangs = hangs
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.hangs = nil
+		close(hangs)
+	}
+}
+
+func (d *hangingDB) wait(ctx context.Context) error {
+	d.mu.Lock()
+	hangs := d.hangs
+	d.mu.Unlock()
+	if hangs == nil {
+		return nil
+	}
+	select {
+	case d.stuck <- ctx:
+	default:
+	}
+	select {
+	case <-hangs:
+		return nil
+	case <-ctx.Done():
+		return &libsql.Error{Class: libsql.Canceled, Op: "write"}
+	}
+}
+
+func (d *hangingDB) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
+	if err := d.wait(ctx); err != nil {
+		return nil, err
+	}
+	return d.DB.Write(ctx, b)
+}
+
+func (d *hangingDB) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
+	if err := d.wait(ctx); err != nil {
+		return nil, err
+	}
+	return d.DB.Merge(ctx, op, items...)
+}
+
+func (d *hangingDB) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
+	if err := d.wait(ctx); err != nil {
+		return nil, err
+	}
+	return d.DB.Read(ctx, stmts...)
+}
+
+const testLease = time.Hour
+
+// timed is a worker whose time is moved by hand, on a database that can hang.
+func timed(t *testing.T, fn Handler[json.RawMessage]) (*Worker, *handClock, *hangingDB) {
+	t.Helper()
+	clock := newHandClock()
+	db := &hangingDB{DB: dbtest.Open(t), stuck: make(chan context.Context, 100)}
+	w, err := New(queue.New(db, clock, job.Known()), clock, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), Config{
+		Runner: queue.Runner{ID: "runner", Host: "test", Version: "test"}, Concurrency: 4,
+		Lease: testLease, Heartbeat: testLease / 3, Poll: testLease / 10, DrainTimeout: time.Minute,
+	}, Bind(job.ActionExecute, fn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, clock, db
+}
+
+func (w *Worker) run(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func TestAHangingDatabaseDoesNotDelayTheLocalDeadline(t *testing.T) {
+	t.Parallel()
+	type run struct {
+		ctx context.Context
+		end chan struct{}
+	}
+	runs := make(chan run)
+	w, clock, db := timed(t, func(ctx context.Context, _ *Job[json.RawMessage]) (any, error) {
+		r := run{ctx, make(chan struct{})}
+		runs <- r
+		<-r.end
+		return nil, ctx.Err()
+	})
+	w.run(t)
+	e, err := w.q.Enqueue(t.Context(), job.New{Type: job.ActionExecute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := <-runs
+	goOn := db.hang()
+	clock.move(testLease / 3) // every loop that asks the database hangs now
+	for range 3 {
+		<-db.stuck
+	}
+	clock.move(2*testLease/3 - time.Millisecond)
+	if err := r.ctx.Err(); err != nil {
+		t.Errorf("before the deadline: %v, %v", err, context.Cause(r.ctx))
+	}
+	clock.move(time.Millisecond)
+	<-r.ctx.Done()
+	if cause := context.Cause(r.ctx); !errors.Is(cause, queue.ErrLeaseLost) {
+		t.Errorf("cause %v", cause)
+	}
+	// The database is back before anybody took the job: it costs nothing.
+	goOn()
+	close(r.end)
+	r = <-runs
+	close(r.end)
+	d, err := w.q.Detail(t.Context(), e.ID)
+	if err != nil || d.Attempts != 1 || d.Failures != 0 || d.Crashes != 0 || len(d.Runs) == 0 || d.Runs[0].Outcome != "handed_back" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+func TestAHeartbeatThatHangsIsGivenUpInTimeForAnother(t *testing.T) {
+	t.Parallel()
+	w, _, db := timed(t, nil)
+	w.active[&activeRun{claimed: queue.Claimed{Lease: queue.Lease{JobID: "a", Token: "b"}}}] = struct{}{}
+	defer db.hang()()
+	before := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.heartbeat(ctx) }()
+	call := <-db.stuck
+	if until, bounded := call.Deadline(); !bounded || until.After(before.Add(testLease/2)) {
+		t.Errorf("the call may take until %v, bounded %v", until.Sub(before), bounded)
+	}
+	cancel()
+	<-done
+}
+
+// A whole machine that was stopped and goes on finds leases that ran out while
+// nobody could renew them: their holders are given a lease's time.
+func TestARunnerThatWasFrozenJudgesNobody(t *testing.T) {
+	t.Parallel()
+	w, clock, _ := timed(t, nil)
+	die := func() string {
+		e, err := w.q.Enqueue(t.Context(), job.New{Type: job.DebugEcho})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.q.Claim(t.Context(), queue.ClaimRequest{Runner: "dead", Token: w.q.NewToken(), Types: []string{job.DebugEcho}, Limit: 1, Lease: -time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.ID
+	}
+	// looks counts the looks around until the job is taken back.
+	looks := func(id string) int {
+		for n := 1; ; n++ {
+			if err := w.lookAround(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			d, err := w.q.Detail(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.State != job.Running {
+				return n
+			}
+			clock.move(testLease / 10)
+		}
+	}
+	if n := looks(die()); n != 11 {
+		t.Errorf("a new runner took a job back at look %d, want 11: after a whole lease", n)
+	}
+	if n := looks(die()); n != 1 {
+		t.Errorf("a runner in contact took a job back at look %d, want 1", n)
+	}
+	clock.move(10 * testLease)
+	if n := looks(die()); n != 11 {
+		t.Errorf("a frozen runner took a job back at look %d, want 11: after a whole lease", n)
+	}
+}
