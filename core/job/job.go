@@ -55,6 +55,7 @@ const (
 	MaxKey         = 512     // bytes of an idempotency key
 	MaxPriority    = 100
 	MaxAttempts    = 1000
+	MaxAfter       = 10_000 // jobs that one job comes after
 	MaxJSONDepth   = 500 // SQLite's JSON parser stops at 1,000
 	DefaultQueue   = "default"
 	DefaultKeyTTL  = 24 * time.Hour
@@ -87,6 +88,21 @@ type Job struct {
 	ClaimedBy         *string         `json:"claimed_by"`
 	ParentID          *string         `json:"parent_id"`
 	TraceID           *string         `json:"trace_id"`
+}
+
+// Dependency is a job that another one comes after. Outcome is the state it
+// ended in, "pruned" when it is no longer stored, and null until then.
+type Dependency struct {
+	ID      string  `json:"id"`
+	Outcome *string `json:"outcome"`
+}
+
+// Transition is one change of a job's state.
+type Transition struct {
+	Seq   int64 `json:"seq"`
+	State State `json:"state"`
+	Run   int64 `json:"run"` // the run that began or ended with it, 0 before the first
+	At    Time  `json:"at"`
 }
 
 // Run is one ended run of a job.
@@ -154,7 +170,25 @@ type New struct {
 	KeyTTL      time.Duration // for ScopeUntil
 	LimitKey    string        // what it shares a limit with
 	ParentID    string        // the job that made it
+	After       []string      // ids of jobs that must end first
+	// AfterFailure says what becomes of it when one of those fails, is
+	// canceled or was pruned; AfterCancel when it is empty.
+	AfterFailure AfterFailure
 }
+
+// AfterFailure says what becomes of a job when one that it comes after ends
+// otherwise than completed.
+type AfterFailure string
+
+const (
+	// AfterCancel cancels it, and so what comes after it.
+	AfterCancel AfterFailure = "cancel"
+	// AfterRun runs it once all have ended, however they ended.
+	AfterRun AfterFailure = "run"
+	// AfterWait lets it wait until the failed one was retried and completed;
+	// it is canceled when that one is pruned.
+	AfterWait AfterFailure = "wait"
+)
 
 // Invalid says what is wrong with a value from outside.
 type Invalid struct {
@@ -237,7 +271,37 @@ func (n *New) Check(types Types) error {
 	if n.KeyScope != "" && n.Key == "" {
 		return invalid("key_scope", "needs an idempotency_key")
 	}
+	if err := n.checkAfter(); err != nil {
+		return err
+	}
 	return CheckJSON("payload", n.Payload)
+}
+
+func (n *New) checkAfter() error {
+	if len(n.After) > MaxAfter {
+		return invalid("after", "lists %d jobs, more than %d", len(n.After), MaxAfter)
+	}
+	for i, id := range n.After {
+		switch {
+		case !IsUUID(id):
+			return invalid(fmt.Sprintf("after[%d]", i), "must be the id of a job")
+		case id == n.ID:
+			return invalid(fmt.Sprintf("after[%d]", i), "is the job itself")
+		}
+	}
+	switch n.AfterFailure {
+	case "":
+		if len(n.After) > 0 {
+			n.AfterFailure = AfterCancel
+		}
+	case AfterCancel, AfterRun, AfterWait:
+		if len(n.After) == 0 {
+			return invalid("after_failure", "goes with after only")
+		}
+	default:
+		return invalid("after_failure", "must be %q, %q or %q", AfterCancel, AfterRun, AfterWait)
+	}
+	return nil
 }
 
 // CheckText refuses text that the database could not give back: invalid

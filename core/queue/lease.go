@@ -58,7 +58,8 @@ type ClaimRequest struct {
 // Claim is what a claim found.
 type Claim struct {
 	Jobs    []Claimed      // in claim order
-	NextDue *time.Duration // until the next waiting job becomes due; nil for none
+	NextDue *time.Duration // until something becomes claimable by itself; nil for never
+	Suspect bool           // a job waits that must run alone: see ClaimSolo
 }
 
 // NewToken returns the token of one claim call.
@@ -68,28 +69,79 @@ func (q *Queue) NewToken() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Claim takes up to Limit jobs. After an error of class unknown the caller
-// asks [Queue.ClaimedBy] with the same token what it got.
+// Claim takes up to Limit jobs. It looks first and takes the write lock only
+// when there is something to do: also to line up what has become claimable.
+// After an error of class unknown the caller asks [Queue.ClaimedBy] with the
+// same token what it got.
 func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
-	var queues any
-	if r.Queues != nil {
-		queues = string(job.Payload(r.Queues))
-	}
 	before := q.sys.Now()
+	s, err := q.Look(ctx)
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim: %w", err)
+	}
+	out := Claim{NextDue: s.NextDue, Suspect: s.Suspect}
+	if !s.Ready {
+		return out, nil
+	}
 	var b libsql.Batch
-	b.Exec(sqlPromote)
-	c := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, queues)
-	d := b.Query(sqlNextDue)
+	q.lineUp(&b, s)
+	n := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues())
 	res, err := q.db.Write(ctx, &b)
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim: %w", err)
 	}
-	out := Claim{Jobs: claimedRows(res[c].Rows, before.Add(r.Lease))}
-	if ms := res[d].Rows[0].IntPtr(0); ms != nil {
-		due := time.Duration(max(*ms, 0)) * time.Millisecond
-		out.NextDue = &due
+	out.Jobs = claimedRows(res[n].Rows, before.Add(r.Lease))
+	if s.more && len(out.Jobs) > 0 {
+		q.signal() // what this claim took may have made room for others
 	}
 	return out, nil
+}
+
+// lineUp records what makes jobs claimable, as far as there is any.
+func (q *Queue) lineUp(b *libsql.Batch, s Sight) {
+	if s.marked {
+		b.Exec(sqlAfterTake)
+		b.Exec(sqlAfterCancel)
+		b.Exec(sqlAfterKeys)
+		b.Exec(sqlAfterRelease)
+		b.Exec(sqlAfterDone)
+	}
+	if s.due {
+		b.Exec(sqlPromote)
+	}
+	if s.changed || s.marked || s.due { // the two above may have changed keys
+		settle(b)
+	}
+}
+
+func (r ClaimRequest) queues() any {
+	if r.Queues == nil {
+		return nil
+	}
+	return string(job.Payload(r.Queues))
+}
+
+// ClaimSolo reserves one job that must run alone because runners died while
+// they ran it. The caller lets its other jobs end, calls [Queue.BeginSolo] and
+// runs it, or hands it back.
+func (q *Queue) ClaimSolo(ctx context.Context, r ClaimRequest) (*Claimed, error) {
+	before := q.sys.Now()
+	var b libsql.Batch
+	n := b.Query(sqlClaimSolo, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.queues())
+	res, err := q.db.Write(ctx, &b)
+	if err != nil {
+		return nil, fmt.Errorf("claim a job that runs alone: %w", err)
+	}
+	if len(res[n].Rows) == 0 {
+		return nil, nil
+	}
+	return &claimedRows(res[n].Rows, before.Add(r.Lease))[0], nil
+}
+
+// BeginSolo records that the job now runs, and nothing beside it: if its
+// runner dies from here on, the job has failed as poisoned.
+func (q *Queue) BeginSolo(ctx context.Context, l Lease) error {
+	return q.WriteUnder(ctx, l, func(b *Batch) { b.Exec(sqlSoloBegins, l.JobID) })
 }
 
 // ClaimedBy returns the running jobs that carry the token. Their local
@@ -267,8 +319,9 @@ func (q *Queue) landed(ctx context.Context, l Lease) (bool, error) {
 // Rescued is a job whose lease ran out.
 type Rescued struct {
 	ID, Type string
-	State    job.State // queued again, or canceled if that was asked for
+	State    job.State // queued again, canceled if that was asked for, failed if it was poisoned
 	Crashes  int64
+	Solo     bool // it will run alone next
 }
 
 // Rescue takes back jobs whose lease has run out, up to a hundred.
@@ -283,20 +336,22 @@ func (q *Queue) Rescue(ctx context.Context) ([]Rescued, error) {
 	}
 	out := make([]Rescued, len(res[n].Rows))
 	for i, r := range res[n].Rows {
-		out[i] = Rescued{ID: r.Str(0), Type: r.Str(1), State: job.State(r.Str(2)), Crashes: r.Int(3)}
+		out[i] = Rescued{ID: r.Str(0), Type: r.Str(1), State: job.State(r.Str(2)), Crashes: r.Int(3), Solo: r.Bool(4)}
 	}
 	return out, nil
 }
 
-// Look says whether a claim or a rescue would find anything. It only reads.
+// Look says what there is to do. It only reads.
 func (q *Queue) Look(ctx context.Context) (Sight, error) {
 	res, err := q.db.Read(ctx, libsql.Query(sqlLook))
 	if err != nil {
 		return Sight{}, fmt.Errorf("look: %w", err)
 	}
 	r := res[0].Rows[0]
-	s := Sight{Ready: r.Bool(0), Expired: r.Bool(2)}
-	if ms := r.IntPtr(1); ms != nil {
+	s := Sight{due: r.Bool(1), changed: r.Bool(2), marked: r.Bool(3), Suspect: r.Bool(4), Expired: r.Bool(5)}
+	s.more = s.due || s.changed || s.marked
+	s.Ready = r.Bool(0) || s.more
+	if ms := r.IntPtr(6); ms != nil {
 		due := time.Duration(max(*ms, 0)) * time.Millisecond
 		s.NextDue = &due
 	}
@@ -305,9 +360,13 @@ func (q *Queue) Look(ctx context.Context) (Sight, error) {
 
 // Sight is what Look saw.
 type Sight struct {
-	Ready   bool           // a job can be claimed
-	NextDue *time.Duration // until a waiting job becomes due
+	Ready   bool           // a claim may find something
+	Suspect bool           // a job waits that must run alone
 	Expired bool           // a lease has run out
+	NextDue *time.Duration // until something becomes claimable by itself
+
+	due, changed, marked bool // jobs to promote, keys to settle, jobs that waited for others
+	more                 bool // any of them: one batch may not be enough
 }
 
 // Runner is a row of the runners table.

@@ -6,6 +6,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -95,6 +96,16 @@ type item struct {
 	Limit    *string `json:"limit,omitempty"`
 	Parent   *string `json:"parent,omitempty"`
 	Trace    *string `json:"trace,omitempty"`
+	After    []after `json:"after,omitempty"`
+	Fail     *string `json:"fail,omitempty"`
+}
+
+// after is a job that an item comes after: see sqlAfter.
+type after struct {
+	ID   string `json:"id"`
+	New  bool   `json:"new,omitempty"`
+	Type string `json:"type,omitempty"`
+	Key  string `json:"key,omitempty"`
 }
 
 func optional(s string) *string {
@@ -104,8 +115,9 @@ func optional(s string) *string {
 	return &s
 }
 
-// encode checks a job and turns it into opEnqueue's item.
-func (q *Queue) encode(ctx context.Context, n *job.New) ([]byte, error) {
+// encode checks a job and turns it into opEnqueue's item. stored are the jobs
+// that the same call stores before it.
+func (q *Queue) encode(ctx context.Context, n *job.New, stored map[string]after) ([]byte, error) {
 	if err := n.Check(q.types); err != nil {
 		return nil, err
 	}
@@ -129,6 +141,17 @@ func (q *Queue) encode(ctx context.Context, n *job.New) ([]byte, error) {
 		ms := n.KeyTTL.Milliseconds()
 		it.TTLMS = &ms
 	}
+	for _, id := range n.After {
+		a, ok := stored[id]
+		if !ok {
+			a = after{ID: id}
+		}
+		it.After = append(it.After, a)
+	}
+	it.Fail = optional(string(n.AfterFailure))
+	if stored != nil {
+		stored[n.ID] = after{ID: n.ID, New: true, Type: n.Type, Key: n.Key}
+	}
 	return json.Marshal(it)
 }
 
@@ -143,19 +166,24 @@ func (q *Queue) Enqueue(ctx context.Context, n job.New) (Enqueued, error) {
 }
 
 // EnqueueMany stores all jobs or none, in one commit. A key that comes twice
-// refers to the first. The ids of jobs that had none are filled in.
+// refers to the first; a job may come after one that stands before it in the
+// list. The ids of jobs that had none are filled in.
 func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, error) {
 	if len(jobs) == 0 {
 		return []Enqueued{}, nil
 	}
 	items := make([][]byte, len(jobs))
+	stored := map[string]after{}
+	guarded := false
 	for i := range jobs {
+		n := &jobs[i]
+		guarded = guarded || len(n.After) > 0 || len(jobs) > 1 && n.ID != ""
 		var err error
-		if items[i], err = q.encode(ctx, &jobs[i]); err != nil {
+		if items[i], err = q.encode(ctx, n, stored); err != nil {
 			return nil, inItem(err, i, len(jobs))
 		}
 	}
-	rows, err := q.db.Merge(ctx, opEnqueue, items...)
+	rows, err := q.store(ctx, items, guarded)
 	if err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
 	}
@@ -163,11 +191,52 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 	out := make([]Enqueued, len(rows))
 	for i, r := range rows {
 		out[i] = enqueued(r)
-		if !out[i].Duplicate && r.Bool(4) {
-			return nil, inItem(fmt.Errorf("%s: %w", out[i].ID, ErrIDInUse), i, len(jobs))
+		if !out[i].Duplicate && r.Bool(4) { // the only job: nothing else was stored
+			return nil, fmt.Errorf("%s: %w", out[i].ID, ErrIDInUse)
 		}
 	}
 	return out, nil
+}
+
+// store applies opEnqueue: merged with what other callers store or, where one
+// item must not be stored without the others, as a batch with guards.
+func (q *Queue) store(ctx context.Context, items [][]byte, guarded bool) ([]libsql.Row, error) {
+	if !guarded {
+		return q.db.Merge(ctx, opEnqueue, items...)
+	}
+	array := "[" + string(bytes.Join(items, []byte(","))) + "]"
+	var b libsql.Batch
+	b.Guard(sqlEnqueueGuardID, array)
+	b.Guard(sqlEnqueueGuardAfter, array)
+	last := recordEnqueue(&b, array, true)
+	res, err := q.db.Write(ctx, &b)
+	switch libsql.GuardIndex(err) {
+	case 0:
+		return nil, ErrIDInUse
+	case 1:
+		return nil, &job.Invalid{Field: "after", Code: "unknown_job", Reason: "names a job that is not stored"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]libsql.Row, len(items))
+	for _, r := range res[last].Rows {
+		rows[r.Int(0)] = r
+	}
+	return rows, nil
+}
+
+// recordEnqueue records opEnqueue for an array of items and returns the place
+// of its answer.
+func recordEnqueue(b *libsql.Batch, array string, follows bool) int {
+	last := len(opEnqueue.Stmts) - 1
+	for _, sql := range opEnqueue.Stmts[:last] {
+		b.Exec(sql, array)
+	}
+	if follows {
+		b.Exec(sqlAfter, array)
+	}
+	return b.Query(opEnqueue.Stmts[last], array)
 }
 
 // inItem says which of several jobs an error is about.
@@ -185,43 +254,33 @@ type Batch struct {
 	q       *Queue
 	ctx     context.Context //nolint:containedctx // carries the trace into the follow-up jobs
 	parent  string
-	stored  int
+	jobs    map[string]after // stored by this batch
 	problem error
 }
 
 // NewBatch starts a batch that [Queue.Write] applies.
-func (q *Queue) NewBatch(ctx context.Context) *Batch { return &Batch{q: q, ctx: ctx} }
+func (q *Queue) NewBatch(ctx context.Context) *Batch { return &Batch{q: q, ctx: ctx, jobs: map[string]after{}} }
 
 // Enqueue records that the job is stored with the batch, and returns its id.
-// If the job has a key that another one holds, that one stands for it.
+// If the job has a key that another one holds, that one stands for it. A job
+// that it is to come after and that is not stored counts as pruned.
 func (b *Batch) Enqueue(n job.New) string {
-	id, _ := b.enqueue(n, false)
+	id, _ := b.EnqueueAsking(n)
 	return id
 }
 
 // EnqueueAsking is Enqueue for a caller that wants to know whether the job is
 // a duplicate: [Answer] reads that from the result at the place returned.
-func (b *Batch) EnqueueAsking(n job.New) (id string, place int) { return b.enqueue(n, true) }
-
-func (b *Batch) enqueue(n job.New, ask bool) (id string, place int) {
+func (b *Batch) EnqueueAsking(n job.New) (id string, place int) {
 	if n.ParentID == "" {
 		n.ParentID = b.parent
 	}
-	it, err := b.q.encode(b.ctx, &n)
+	it, err := b.q.encode(b.ctx, &n, b.jobs)
 	if err != nil {
 		b.problem = errors.Join(b.problem, err)
 		return n.ID, 0
 	}
-	array := "[" + string(it) + "]"
-	last := len(opEnqueue.Stmts) - 1
-	for _, sql := range opEnqueue.Stmts[:last] {
-		b.Exec(sql, array)
-	}
-	if ask {
-		place = b.Query(opEnqueue.Stmts[last], array)
-	}
-	b.stored++
-	return n.ID, place
+	return n.ID, recordEnqueue(&b.Batch, "["+string(it)+"]", len(n.After) > 0)
 }
 
 // Answer reads what became of a job that EnqueueAsking recorded.
@@ -237,7 +296,7 @@ func (q *Queue) Write(ctx context.Context, b *Batch) ([]libsql.Result, error) {
 		return nil, b.problem
 	}
 	res, err := q.db.Write(ctx, &b.Batch)
-	if err == nil && b.stored > 0 {
+	if err == nil && len(b.jobs) > 0 {
 		q.signal()
 	}
 	return res, err

@@ -29,20 +29,26 @@ func (q *Queue) Get(ctx context.Context, id string) (*job.Job, error) {
 // Detail is a job with what happened to it.
 type Detail struct {
 	job.Job
-	Steps []job.Step `json:"steps"`
-	Runs  []job.Run  `json:"runs"`
+	After   []job.Dependency `json:"after"` // the jobs it comes after
+	Steps   []job.Step       `json:"steps"`
+	Runs    []job.Run        `json:"runs"`
+	History []job.Transition `json:"history"` // every change of its state
 }
 
-// Detail returns one job with its steps and ended runs, on one snapshot.
+// Detail returns one job with all that is kept of it, on one snapshot.
 func (q *Queue) Detail(ctx context.Context, id string) (*Detail, error) {
-	res, err := q.db.Read(ctx, libsql.Query(sqlGet, id), libsql.Query(sqlSteps, id), libsql.Query(sqlRuns, id))
+	res, err := q.db.Read(ctx, libsql.Query(sqlGet, id), libsql.Query(sqlSteps, id), libsql.Query(sqlRuns, id),
+		libsql.Query(sqlHistory, id), libsql.Query(sqlDeps, id))
 	if err != nil {
 		return nil, fmt.Errorf("get job %s: %w", id, err)
 	}
 	if len(res[0].Rows) == 0 {
 		return nil, fmt.Errorf("get job %s: %w", id, ErrNotFound)
 	}
-	d := &Detail{Steps: make([]job.Step, len(res[1].Rows)), Runs: make([]job.Run, len(res[2].Rows))}
+	d := &Detail{
+		Steps: make([]job.Step, len(res[1].Rows)), Runs: make([]job.Run, len(res[2].Rows)),
+		History: make([]job.Transition, len(res[3].Rows)), After: make([]job.Dependency, len(res[4].Rows)),
+	}
 	d.Job, _ = jobRow(res[0].Rows[0])
 	for i, r := range res[1].Rows {
 		d.Steps[i] = job.Step{
@@ -55,6 +61,12 @@ func (q *Queue) Detail(ctx context.Context, id string) (*Detail, error) {
 			Run: r.Int(0), Runner: r.Str(1), Outcome: r.Str(2), StartedAt: job.Time(r.Int(3)),
 			FinishedAt: job.Time(r.Int(4)), Error: textPtr(r, 5), Stack: textPtr(r, 6),
 		}
+	}
+	for i, r := range res[3].Rows {
+		d.History[i] = job.Transition{Seq: r.Int(0), Run: r.Int(1), At: job.Time(r.Int(2)), State: job.State(r.Str(3))}
+	}
+	for i, r := range res[4].Rows {
+		d.After[i] = job.Dependency{ID: r.Str(0), Outcome: textPtr(r, 1)}
 	}
 	return d, nil
 }

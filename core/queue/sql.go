@@ -11,10 +11,27 @@ import "github.com/postroom/postroom/core/libsql"
 // claim and the job still runs.
 const isHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 
+// place is where the row j stands in the claim order: the age of a job counts
+// from when it was stored or, if that is later, from when it becomes due.
+const place = `max(coalesce(j.not_before, 0), j.created_at) - j.priority * 30000`
+
+// isLimited is true for the row j when its key has a limit. Such a job waits
+// under wait_key until the key has room: see limits.go.
+const isLimited = `(j.limit_key IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (j.limit_key, '*')))`
+
+// lineUp sets ready_key or wait_key of the row j when the condition holds,
+// and neither when it does not.
+func lineUp(condition string) string {
+	return `ready_key = iif((` + condition + `) AND NOT ` + isLimited + `, ` + place + `, NULL),
+   wait_key = iif((` + condition + `) AND ` + isLimited + `, ` + place + `, NULL)`
+}
+
 // opEnqueue stores jobs. Items: id, type, queue, prio, max, delay (ms), nb
-// (ms), payload (text), key, scope, ttl (ms), limit, parent, trace. Answer:
-// the id that stands for the item, whether it is another job's, whether that
-// one was pruned, whether the id is taken by a job of another type.
+// (ms), payload (text), key, scope, ttl (ms), limit, parent, trace, after (see
+// sqlAfter), fail (what becomes of it when one of those did not complete).
+// Answer: the id that stands for the item, whether it is another job's,
+// whether that one was pruned, whether the id is taken by a job of another
+// type.
 var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	`INSERT INTO queues(name, created_at, updated_at)
 	 SELECT DISTINCT e.value->>'queue', c.ms, c.ms FROM json_each(?) AS e, db_clock AS c
@@ -30,16 +47,18 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	 WHERE e.value->>'key' IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id')
 	 ORDER BY e.key ON CONFLICT DO NOTHING`,
 
-	`INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key,
+	`INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
 	   payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
 	 SELECT n.id, n.type, n.queue, 'queued', n.prio, n.max, n.nb,
-	   iif(n.nb > n.ms, NULL, n.ms - n.prio * 30000),
+	   iif(n.fail IS NOT NULL OR n.nb > n.ms OR n.limited, NULL, n.ms - n.prio * 30000),
+	   iif(n.fail IS NOT NULL OR n.nb > n.ms OR NOT n.limited, NULL, n.ms - n.prio * 30000), n.fail IS NOT NULL, n.fail,
 	   n.payload, n.key, n.lim, n.parent, n.trace, n.ms, n.ms
 	 FROM (SELECT e.key AS pos, e.value->>'id' AS id, e.value->>'type' AS type, e.value->>'queue' AS queue,
 	         e.value->>'prio' AS prio, e.value->>'max' AS max,
 	         coalesce(e.value->>'nb', c.ms + (e.value->>'delay')) AS nb,
 	         e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
-	         e.value->>'parent' AS parent, e.value->>'trace' AS trace, c.ms AS ms
+	         e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
+	         e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
 	       FROM json_each(?) AS e, db_clock AS c) AS n
 	 LEFT JOIN job_keys AS k ON k.type = n.type AND k.key = n.key
 	 WHERE n.key IS NULL OR k.job_id = n.id
@@ -53,45 +72,156 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	 LEFT JOIN jobs AS j ON j.id = coalesce(k.job_id, n.id)`,
 }}
 
-// sqlPromote makes jobs that have become due claimable, a bounded number at a
-// time.
-const sqlPromote = `UPDATE jobs SET ready_key = max(coalesce(not_before, 0), created_at) - priority * 30000
- WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_due
-   WHERE state = 'queued' AND ready_key IS NULL AND not_before <= (SELECT ms FROM db_clock)
+// Guards of an enqueue that is not one merged item. The first refuses an id
+// that belongs to a job of another type, the second a job to come after that
+// is not stored; a repeat of a request that has landed passes.
+const sqlEnqueueGuardID = `SELECT length(json(iif(NOT EXISTS (
+  SELECT 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE j.type <> e.value->>'type'), '{}', 'id in use')))`
+
+const sqlEnqueueGuardAfter = `SELECT length(json(iif(NOT EXISTS (
+  SELECT 1 FROM json_each(?) AS e CROSS JOIN json_each(e.value, '$.after') AS a
+  WHERE a.value->>'new' IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = a.value->>'id')
+  AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = e.value->>'id')), '{}', 'unknown job')))`
+
+// sqlAfter records which jobs an item comes after: its after is a list of
+// {id}, and of {id, new, type, key} for those that are stored by the same call
+// and may turn out to be duplicates. The jobs of one that has ended already
+// are marked, so that the next claim looks at it.
+const sqlAfter = `INSERT INTO job_deps(job_id, after_id, outcome, marked, created_at)
+ SELECT d.job_id, d.after_id, CASE WHEN o.id IS NULL THEN 'pruned' WHEN o.finished_at IS NOT NULL THEN o.state END,
+   o.id IS NULL OR o.finished_at IS NOT NULL, (SELECT ms FROM db_clock)
+ FROM (SELECT j.id AS job_id, coalesce(
+         (SELECT k.job_id FROM job_keys AS k WHERE k.type = a.value->>'type' AND k.key = a.value->>'key'), a.value->>'id') AS after_id
+       FROM json_each(?) AS e CROSS JOIN json_each(e.value, '$.after') AS a JOIN jobs AS j ON j.id = e.value->>'id' AND j.waits = 1) AS d
+ LEFT JOIN jobs AS o ON o.id = d.after_id WHERE true ON CONFLICT DO NOTHING`
+
+// What moves jobs into the claim index. Each takes a bounded number of rows;
+// sqlLook says which of them have anything to do.
+
+// sqlPromote lines up jobs that have become due.
+var sqlPromote = `UPDATE jobs AS j SET ` + lineUp(`true`) + `
+ WHERE j.seq IN (SELECT seq FROM jobs INDEXED BY jobs_due
+   WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0 AND not_before <= (SELECT ms FROM db_clock)
    ORDER BY not_before LIMIT 500)`
 
-// sqlClaim takes the first jobs in claim order over the wanted queues. The
-// inner select reads at most limit rows of each queue's index. Arguments:
-// 1 token, 2 runner, 3 lease (ms), 4 types (JSON), 5 limit, 6 queues (JSON; NULL
-// for all). RETURNING has no order of its own.
-const sqlClaim = `UPDATE jobs SET state = 'running', ready_key = NULL, claims = claims + 1, attempts = attempts + 1,
+// sqlAfterTake picks the waiting jobs to look at, of which another one has
+// ended. What is marked by the looking itself is left for the next batch.
+const sqlAfterTake = `UPDATE job_deps SET marked = 2 WHERE (job_id, after_id) IN
+   (SELECT job_id, after_id FROM job_deps INDEXED BY job_deps_marked WHERE marked > 0 AND marked = 1 LIMIT 200)`
+
+const theMarked = `(SELECT job_id FROM job_deps INDEXED BY job_deps_marked WHERE marked > 0 AND marked = 2)`
+
+// hasBad is true for the waiting row j when a job before it ended otherwise
+// than completed.
+const hasBad = `EXISTS (SELECT 1 FROM job_deps AS d INDEXED BY job_deps_bad WHERE d.job_id = j.id AND d.outcome <> 'completed')`
+
+// sqlAfterCancel cancels those that were to come after a job that did not
+// complete. One that would wait for a retry is canceled when no retry can come
+// any more.
+const sqlAfterCancel = `UPDATE jobs AS j SET state = 'canceled', waits = 0, finished_at = c.ms, updated_at = c.ms,
+   last_error = (SELECT CAST('it was to come after job ' || d.after_id || ', which ' ||
+       CASE d.outcome WHEN 'failed' THEN 'failed' WHEN 'canceled' THEN 'was canceled' ELSE 'is no longer stored' END AS BLOB)
+     FROM job_deps AS d INDEXED BY job_deps_bad WHERE d.job_id = j.id AND d.outcome <> 'completed' ORDER BY d.outcome = 'pruned' DESC LIMIT 1)
+ FROM db_clock AS c
+ WHERE j.id IN ` + theMarked + ` AND j.waits = 1 AND (j.after_failure = 'cancel' AND ` + hasBad + ` OR j.after_failure = 'wait'
+   AND EXISTS (SELECT 1 FROM job_deps AS d INDEXED BY job_deps_bad WHERE d.job_id = j.id AND d.outcome <> 'completed' AND d.outcome = 'pruned'))`
+
+const sqlAfterKeys = `DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
+   (SELECT type, idempotency_key, id FROM jobs WHERE id IN ` + theMarked + ` AND idempotency_key IS NOT NULL AND finished_at IS NOT NULL)`
+
+// sqlAfterRelease lines up those whose wait is over.
+var sqlAfterRelease = `UPDATE jobs AS j SET waits = 0, updated_at = c.ms, ` + lineUp(`j.not_before IS NULL OR j.not_before <= c.ms`) + `
+ FROM db_clock AS c
+ WHERE j.id IN ` + theMarked + ` AND j.waits = 1 AND (j.after_failure = 'run' OR NOT ` + hasBad + `)
+   AND NOT EXISTS (SELECT 1 FROM job_deps AS d INDEXED BY job_deps_open WHERE d.job_id = j.id AND d.outcome IS NULL)`
+
+const sqlAfterDone = `UPDATE job_deps SET marked = 0 WHERE (job_id, after_id) IN
+   (SELECT job_id, after_id FROM job_deps INDEXED BY job_deps_marked WHERE marked > 0 AND marked = 2)`
+
+// lanes walks the claim index from the first job of one (queue, type) to that
+// of the next: its cost is the number of lanes with claimable jobs, however
+// many jobs wait in each.
+const lanes = `lane(seq) AS (
+   SELECT (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE ready_key IS NOT NULL ORDER BY queue, type LIMIT 1)
+   UNION ALL
+   SELECT (SELECT f.seq FROM jobs AS f INDEXED BY jobs_ready
+           WHERE f.ready_key IS NOT NULL AND (f.queue, f.type) > (+p.queue, +p.type) ORDER BY f.queue, f.type LIMIT 1)
+   FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq)`
+
+// sqlClaim takes the first jobs in claim order over the lanes that the runner
+// works. From each lane at most limit entries of the index are looked at. What
+// is limited is then ranked within its queue, its type and its key, so that
+// this statement's own jobs count too. Arguments: 1 token, 2 runner, 3 lease
+// (ms), 4 types (JSON), 5 limit, 6 queues (JSON; NULL for all). RETURNING has
+// no order of its own.
+var sqlClaim = `WITH RECURSIVE ` + lanes + `,
+ open(queue, type, in_queue, in_type) AS MATERIALIZED (
+   SELECT p.queue, p.type, ` + roomOf + `'queue' AND l.name = p.queue), ` + roomOf + `'type' AND l.name = p.type)
+   FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq
+   WHERE p.type IN (SELECT value FROM json_each(?4)) AND (?6 IS NULL OR p.queue IN (SELECT value FROM json_each(?6)))
+   AND NOT EXISTS (SELECT 1 FROM queues AS q WHERE q.name = p.queue AND q.paused = 1)),
+ candidate(seq, ready_key, queue, type, limit_key, in_queue, in_type, in_key) AS MATERIALIZED (
+   SELECT j.seq, j.ready_key, j.queue, j.type, j.limit_key, o.in_queue, o.in_type,
+     iif(j.limit_key IS NULL, NULL, ` + roomInKey(`j.limit_key`) + `)
+   FROM open AS o CROSS JOIN jobs AS j ON j.seq IN (
+     SELECT i.seq FROM jobs AS i INDEXED BY jobs_ready
+     WHERE i.queue = o.queue AND i.type = o.type AND i.ready_key IS NOT NULL ORDER BY i.ready_key LIMIT ?5)
+   WHERE coalesce(o.in_queue, 1) > 0 AND coalesce(o.in_type, 1) > 0)
+ UPDATE jobs SET state = 'running', ready_key = NULL, claims = claims + 1, attempts = attempts + 1,
    lease_token = ?1, claimed_by = ?2, lease_expires_at = c.ms + ?3, claimed_at = c.ms, heartbeat_at = c.ms, updated_at = c.ms
  FROM db_clock AS c
- WHERE jobs.seq IN (
-   SELECT j.seq FROM queues AS q CROSS JOIN jobs AS j
-   WHERE q.paused = 0 AND (?6 IS NULL OR q.name IN (SELECT value FROM json_each(?6)))
-   AND j.seq IN (SELECT i.seq FROM jobs AS i INDEXED BY jobs_ready
-     WHERE i.queue = q.name AND i.ready_key IS NOT NULL AND i.type IN (SELECT value FROM json_each(?4))
-     ORDER BY i.ready_key LIMIT ?5)
-   ORDER BY j.ready_key, j.seq LIMIT ?5)
+ WHERE jobs.seq IN (SELECT seq FROM (
+   SELECT seq, ready_key FROM candidate WHERE coalesce(in_queue, in_type, in_key) IS NULL
+   UNION ALL
+   SELECT seq, ready_key FROM (SELECT seq, ready_key, in_queue, in_type, in_key,
+       row_number() OVER (PARTITION BY queue ORDER BY ready_key, seq) AS of_queue,
+       row_number() OVER (PARTITION BY type ORDER BY ready_key, seq) AS of_type,
+       row_number() OVER (PARTITION BY limit_key ORDER BY ready_key, seq) AS of_key
+     FROM candidate WHERE coalesce(in_queue, in_type, in_key) IS NOT NULL AND coalesce(in_key, 1) > 0)
+   WHERE of_queue <= coalesce(in_queue, of_queue) AND of_type <= coalesce(in_type, of_type) AND of_key <= coalesce(in_key, of_key))
+   ORDER BY ready_key, seq LIMIT ?5)
  RETURNING ` + claimColumns
 
 const claimColumns = `CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), priority, attempts, max_attempts,
    failures, claims, CAST(payload_json AS BLOB), CAST(trace_parent AS BLOB), seq, created_at,
    max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB)`
 
+// sqlClaimSolo reserves one job that must run alone. It waits in the runner's
+// hands until the other slots have drained; sqlSoloBegins marks that it runs.
+// Arguments as sqlClaim's, without the limit.
+var sqlClaimSolo = `UPDATE jobs SET state = 'running', claims = claims + 1, attempts = attempts + 1,
+   lease_token = ?1, claimed_by = ?2, lease_expires_at = c.ms + ?3, claimed_at = c.ms, heartbeat_at = c.ms, updated_at = c.ms
+ FROM db_clock AS c
+ WHERE jobs.seq = (SELECT j.seq FROM jobs AS j INDEXED BY jobs_suspect
+   WHERE j.state = 'queued' AND j.solo = 1 AND j.not_before <= (SELECT ms FROM db_clock)
+   AND j.type IN (SELECT value FROM json_each(?4)) AND (?5 IS NULL OR j.queue IN (SELECT value FROM json_each(?5)))
+   AND NOT EXISTS (SELECT 1 FROM queues AS q WHERE q.name = j.queue AND q.paused = 1)
+   AND coalesce(` + roomOf + `'queue' AND l.name = j.queue), 1) > 0 AND coalesce(` + roomOf + `'type' AND l.name = j.type), 1) > 0
+   AND (j.limit_key IS NULL OR coalesce(` + roomInKey(`j.limit_key`) + `, 1) > 0)
+   ORDER BY j.not_before LIMIT 1)
+ RETURNING ` + claimColumns
+
+const sqlSoloBegins = `UPDATE jobs SET solo = 2 WHERE id = ?`
+
 // sqlByToken finds what a claim whose reply was lost has taken.
 const sqlByToken = `SELECT ` + claimColumns + ` FROM jobs INDEXED BY jobs_lease
  WHERE state = 'running' AND lease_expires_at IS NOT NULL AND lease_token = ?`
 
-// sqlNextDue is how long until the next job becomes due, in ms; NULL for none.
-const sqlNextDue = `SELECT min(not_before) - (SELECT ms FROM db_clock) FROM jobs INDEXED BY jobs_due
- WHERE state = 'queued' AND ready_key IS NULL AND not_before IS NOT NULL`
-
-// sqlLook asks whether a claim or a rescue would find anything.
+// sqlLook asks what there is to do: claim, promote, settle keys, release jobs
+// that waited for others, run one alone, rescue; and how long until the next
+// of these comes by itself, in ms (NULL for never).
 const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE ready_key IS NOT NULL),
- (` + sqlNextDue + `),
- EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_lease WHERE state = 'running' AND lease_expires_at < (SELECT ms FROM db_clock))`
+ due.at <= c.ms,
+ EXISTS (SELECT 1 FROM limit_keys INDEXED BY limit_keys_changed WHERE changed = 1) OR next.at <= c.ms,
+ EXISTS (SELECT 1 FROM job_deps INDEXED BY job_deps_marked WHERE marked > 0 AND marked = 1),
+ alone.at <= c.ms,
+ EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_lease WHERE state = 'running' AND lease_expires_at < c.ms),
+ nullif(min(coalesce(due.at, 1 << 60), coalesce(next.at, 1 << 60), coalesce(alone.at, 1 << 60)), 1 << 60) - c.ms
+ FROM db_clock AS c,
+ (SELECT min(not_before) AS at FROM jobs INDEXED BY jobs_due
+  WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0 AND not_before IS NOT NULL) AS due,
+ (SELECT min(next_at) AS at FROM limit_keys INDEXED BY limit_keys_next WHERE next_at <> 0 AND next_at > 0) AS next,
+ (SELECT min(not_before) AS at FROM jobs INDEXED BY jobs_suspect WHERE state = 'queued' AND solo = 1) AS alone`
 
 // opHeartbeat extends leases. Items: id, t, lease (ms). Answer: whether the
 // token still holds, whether somebody wants the job canceled.
@@ -125,8 +255,9 @@ var finishStatements = []string{
 	           WHEN 'canceled' THEN 'canceled' ELSE 'queued' END,
 	   attempts = j.attempts - (r.outcome IN ('snoozed', 'handed_back')),
 	   failures = j.failures + (r.outcome IN ('failed', 'retried')),
-	   not_before = iif(r.outcome IN ('retried', 'snoozed'), r.finished_at + (e.value->>'d'), j.not_before),
-	   ready_key = iif(r.outcome = 'handed_back', max(coalesce(j.not_before, 0), j.created_at) - j.priority * 30000, NULL),
+	   not_before = iif(r.outcome IN ('retried', 'snoozed') OR r.outcome = 'handed_back' AND j.solo > 0, r.finished_at + (e.value->>'d'), j.not_before),
+	   ` + lineUp(`r.outcome = 'handed_back' AND j.solo = 0`) + `,
+   solo = (r.outcome = 'handed_back' AND j.solo > 0),
 	   finished_at = iif(r.outcome IN ('completed', 'failed', 'canceled'), r.finished_at, NULL),
 	   result_json = iif(r.outcome = 'completed', e.value->>'r', j.result_json),
 	   last_error = iif(r.outcome IN ('failed', 'retried'), r.error, j.last_error),
@@ -160,8 +291,9 @@ const sqlGuard = `SELECT length(json(iif(EXISTS (
 // jobs although each reads the clock. The token goes: a late write of the old
 // holder must not pass for one that landed.
 const sqlRescueRuns = `INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at, error)
- SELECT id, claims, claimed_by, 'rescued', claimed_at, (SELECT ms FROM db_clock), (SELECT ms FROM db_clock),
-   CAST('the runner stopped renewing its lease' AS BLOB)
+ SELECT id, claims, claimed_by, CASE solo WHEN 0 THEN 'rescued' WHEN 1 THEN 'handed_back' ELSE 'poisoned' END,
+   claimed_at, (SELECT ms FROM db_clock), (SELECT ms FROM db_clock),
+   CAST('the runner stopped renewing its lease' || iif(solo = 1, ' before the job began to run alone', '') AS BLOB)
  FROM jobs INDEXED BY jobs_lease
  WHERE state = 'running' AND lease_expires_at < (SELECT ms FROM db_clock) ORDER BY lease_expires_at LIMIT 100`
 
@@ -172,16 +304,26 @@ const justMarked = `i.state = 'running' AND i.lease_expires_at IS NOT NULL
 
 const sqlRescueKeys = `DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
    (SELECT i.type, i.idempotency_key, i.id FROM jobs AS i INDEXED BY jobs_lease
-    WHERE i.idempotency_key IS NOT NULL AND i.cancel_requested_at IS NOT NULL AND ` + justMarked + `)`
+    WHERE i.idempotency_key IS NOT NULL AND (i.cancel_requested_at IS NOT NULL OR i.solo = 2) AND ` + justMarked + `)`
 
-const sqlRescue = `UPDATE jobs SET
-   state = iif(cancel_requested_at IS NULL, 'queued', 'canceled'),
-   finished_at = iif(cancel_requested_at IS NULL, NULL, c.ms),
-   crashes = crashes + 1, not_before = c.ms + min(300000, 2000 << min(crashes, 16)), ready_key = NULL,
+// A job that crashed for the third time runs alone next; a crash there fails
+// it. One that was only reserved for that has not crashed.
+const sqlRescue = `UPDATE jobs AS j SET
+   state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'canceled' WHEN j.solo = 2 THEN 'failed' ELSE 'queued' END,
+   finished_at = iif(j.cancel_requested_at IS NULL AND j.solo < 2, NULL, c.ms),
+   last_error = iif(j.cancel_requested_at IS NULL AND j.solo = 2, CAST('poisoned: ' || (j.crashes + 1) ||
+     ' runners died while they ran this job, the last one while it ran alone' || coalesce(
+       (SELECT '; its last step was ' || s.name FROM job_steps AS s WHERE s.job_id = j.id ORDER BY s.started_at DESC, s.created_at DESC LIMIT 1), '') AS BLOB), j.last_error),
+   attempts = j.attempts - (j.solo = 1), crashes = j.crashes + (j.solo <> 1),
+   solo = (j.cancel_requested_at IS NULL AND (j.solo = 1 OR j.solo = 0 AND j.crashes + 1 >= ` + crashBudget + `)),
+   not_before = c.ms + min(300000, 2000 << min(j.crashes, 16)), ready_key = NULL,
    lease_token = NULL, lease_expires_at = NULL, claimed_by = NULL, updated_at = c.ms
  FROM db_clock AS c
- WHERE jobs.seq IN (SELECT i.seq FROM jobs AS i INDEXED BY jobs_lease WHERE ` + justMarked + `)
- RETURNING CAST(id AS BLOB), CAST(type AS BLOB), CAST(state AS BLOB), crashes`
+ WHERE j.seq IN (SELECT i.seq FROM jobs AS i INDEXED BY jobs_lease WHERE ` + justMarked + `)
+ RETURNING CAST(id AS BLOB), CAST(type AS BLOB), CAST(state AS BLOB), crashes, solo`
+
+// crashBudget is how many crashes a job may have before it must run alone.
+const crashBudget = `3`
 
 // Cancel. A queued job ends at once and frees its key; a running one is asked
 // to stop.
@@ -190,7 +332,8 @@ const sqlCancelKey = `DELETE FROM job_keys WHERE scope = 'active' AND (type, key
 
 const sqlCancel = `UPDATE jobs SET
    cancel_requested_at = coalesce(cancel_requested_at, c.ms),
-   finished_at = iif(state = 'queued', c.ms, NULL), ready_key = NULL, updated_at = c.ms,
+   finished_at = iif(state = 'queued', c.ms, NULL), ready_key = NULL, wait_key = NULL, waits = 0,
+   solo = iif(state = 'queued', 0, solo), updated_at = c.ms,
    state = iif(state = 'queued', 'canceled', state)
  FROM db_clock AS c WHERE id = ? AND state IN ('queued', 'running') RETURNING seq`
 
@@ -212,15 +355,17 @@ const sqlRetryKey = `INSERT INTO job_keys(type, key, job_id, scope, expires_at, 
  ON CONFLICT DO UPDATE SET job_id = excluded.job_id, scope = excluded.scope, expires_at = NULL, created_at = excluded.created_at
  WHERE job_keys.job_id <> excluded.job_id`
 
-const sqlRetry = `UPDATE jobs SET state = 'queued', failures = 0, crashes = 0, cancel_requested_at = NULL,
-   finished_at = NULL, not_before = c.ms, ready_key = c.ms - priority * 30000, lease_token = NULL, updated_at = c.ms
+var sqlRetry = `UPDATE jobs AS j SET state = 'queued', failures = 0, crashes = 0, cancel_requested_at = NULL,
+   finished_at = NULL, not_before = c.ms, lease_token = NULL, updated_at = c.ms,
+   ready_key = iif(` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(` + isLimited + `, c.ms - j.priority * 30000, NULL)
  FROM db_clock AS c WHERE id = ?`
 
 // sqlPullForward makes a job that waits for its time due now.
-const sqlPullForward = `UPDATE jobs SET not_before = c.ms, ready_key = c.ms - priority * 30000, updated_at = c.ms
- FROM db_clock AS c WHERE jobs.seq IN (
-   SELECT j.seq FROM job_keys AS k JOIN jobs AS j ON j.id = k.job_id
-   WHERE k.type = ? AND k.key = ? AND j.state = 'queued' AND j.not_before > (SELECT ms FROM db_clock)) RETURNING seq`
+var sqlPullForward = `UPDATE jobs AS j SET not_before = c.ms, updated_at = c.ms,
+   ready_key = iif(` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(` + isLimited + `, c.ms - j.priority * 30000, NULL)
+ FROM db_clock AS c WHERE j.seq IN (
+   SELECT o.seq FROM job_keys AS k JOIN jobs AS o ON o.id = k.job_id
+   WHERE k.type = ? AND k.key = ? AND o.state = 'queued' AND o.waits = 0 AND o.solo = 0 AND o.not_before > (SELECT ms FROM db_clock)) RETURNING seq`
 
 const jobColumns = `seq, CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), CAST(state AS BLOB), priority,
  attempts, max_attempts, failures, crashes, CAST(payload_json AS BLOB), CAST(result_json AS BLOB), last_error,
@@ -242,6 +387,10 @@ const sqlListEnd = `SELECT seq FROM jobs WHERE seq < ? ORDER BY seq DESC LIMIT 1
 const sqlRuns = `SELECT run, CAST(runner AS BLOB), CAST(outcome AS BLOB), started_at, finished_at, error, stack
  FROM job_runs WHERE job_id = ? ORDER BY run`
 
+const sqlHistory = `SELECT l.seq, l.run, l.at, CAST(l.state AS BLOB) FROM jobs AS j CROSS JOIN job_log AS l ON l.job = j.seq WHERE j.id = ? ORDER BY l.seq`
+
+const sqlDeps = `SELECT CAST(after_id AS BLOB), CAST(outcome AS BLOB) FROM job_deps WHERE job_id = ? ORDER BY after_id`
+
 const sqlSteps = `SELECT CAST(name AS BLOB), run, CAST(outcome AS BLOB), started_at, finished_at, CAST(result_json AS BLOB), error
  FROM job_steps WHERE job_id = ? ORDER BY started_at, name`
 
@@ -262,8 +411,8 @@ const sqlRunnersForget = `DELETE FROM runners WHERE heartbeat_at < (SELECT ms FR
 const sqlRunners = `SELECT CAST(id AS BLOB), CAST(host AS BLOB), pid, CAST(version AS BLOB), CAST(queues_json AS BLOB),
  CAST(types_json AS BLOB), concurrency, started_at, heartbeat_at FROM runners ORDER BY started_at, id`
 
-// sqlUnknownTypes looks at the head of each queue for types that no living
-// runner has registered.
-const sqlUnknownTypes = `SELECT DISTINCT CAST(type AS BLOB) FROM (
-   SELECT type FROM jobs INDEXED BY jobs_ready WHERE ready_key IS NOT NULL LIMIT 100)
- WHERE type NOT IN (SELECT t.value FROM runners AS r, json_each(r.types_json) AS t)`
+// sqlUnknownTypes lists the types of claimable jobs that no runner has
+// registered.
+const sqlUnknownTypes = `WITH RECURSIVE ` + lanes + `
+ SELECT DISTINCT CAST(p.type AS BLOB) FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq
+ WHERE p.type NOT IN (SELECT t.value FROM runners AS r, json_each(r.types_json) AS t)`
