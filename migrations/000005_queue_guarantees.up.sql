@@ -113,19 +113,19 @@ END;
 -- Every change of a job's state, in the order of the commits. job is jobs.seq.
 -- AUTOINCREMENT: a number is never given twice, whatever was pruned.
 CREATE TABLE job_log (
-  seq   INTEGER PRIMARY KEY AUTOINCREMENT,
-  job   INTEGER NOT NULL,
-  run   INTEGER NOT NULL,
-  at    INTEGER NOT NULL,
-  state TEXT    NOT NULL
+  seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+  job        INTEGER NOT NULL,
+  run        INTEGER NOT NULL,
+  state      TEXT    NOT NULL,
+  created_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX job_log_job ON job_log(job);
 
 CREATE TRIGGER jobs_log_insert AFTER INSERT ON jobs BEGIN
-  INSERT INTO job_log(job, run, at, state) VALUES (new.seq, 0, new.created_at, new.state);
+  INSERT INTO job_log(job, run, state, created_at) VALUES (new.seq, 0, new.state, new.created_at);
 END;
 CREATE TRIGGER jobs_log_update AFTER UPDATE OF state ON jobs WHEN new.state <> old.state BEGIN
-  INSERT INTO job_log(job, run, at, state) VALUES (new.seq, new.claims, new.updated_at, new.state);
+  INSERT INTO job_log(job, run, state, created_at) VALUES (new.seq, new.claims, new.state, new.updated_at);
 END;
 
 -- What belongs to a job goes with it.
@@ -139,7 +139,7 @@ CREATE TRIGGER jobs_delete AFTER DELETE ON jobs BEGIN
 END;
 
 -- Jobs from before the log get the state they are in.
-INSERT INTO job_log(job, run, at, state) SELECT seq, claims, updated_at, state FROM jobs ORDER BY seq;
+INSERT INTO job_log(job, run, state, created_at) SELECT seq, claims, state, updated_at FROM jobs ORDER BY seq;
 
 -- Older programs know neither limits nor solo runs.
 UPDATE meta SET value = '5', updated_at = (SELECT ms FROM db_clock) WHERE key = 'min_compatible';

@@ -387,7 +387,7 @@ const sqlListEnd = `SELECT seq FROM jobs WHERE seq < ? ORDER BY seq DESC LIMIT 1
 const sqlRuns = `SELECT run, CAST(runner AS BLOB), CAST(outcome AS BLOB), started_at, finished_at, error, stack
  FROM job_runs WHERE job_id = ? ORDER BY run`
 
-const sqlHistory = `SELECT l.seq, l.run, l.at, CAST(l.state AS BLOB) FROM jobs AS j CROSS JOIN job_log AS l ON l.job = j.seq WHERE j.id = ? ORDER BY l.seq`
+const sqlHistory = `SELECT l.seq, l.run, l.created_at, CAST(l.state AS BLOB) FROM jobs AS j CROSS JOIN job_log AS l ON l.job = j.seq WHERE j.id = ? ORDER BY l.seq`
 
 const sqlDeps = `SELECT CAST(after_id AS BLOB), CAST(outcome AS BLOB) FROM job_deps WHERE job_id = ? ORDER BY after_id`
 
