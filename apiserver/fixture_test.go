@@ -82,7 +82,7 @@ func newFixture(t *testing.T, change ...func(*service)) *fixture {
 	q := queue.New(db, system.Real{}, job.Known())
 	log := &safeBuffer{}
 	s := service{
-		queue: q, mail: mail.NewStore(db, q), log: zerolog.New(log),
+		queue: q, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
 		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
 		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
 	}

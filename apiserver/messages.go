@@ -18,20 +18,9 @@ type listMessagesInput struct {
 	Account string `query:"account" doc:"The id of an account."`
 }
 
-type listActionsInput struct {
-	Paging
-	Message string `query:"message" doc:"The id of a message."`
-	Status  string `query:"status" enum:"queued,executing,completed,failed,canceled,rejected,approved_pending"`
-}
-
 type messageList struct {
 	Messages []mail.Message `json:"messages" nullable:"false"`
 	Next     *string        `json:"next_cursor"`
-}
-
-type actionList struct {
-	Actions []mail.Action `json:"actions" nullable:"false"`
-	Next    *string       `json:"next_cursor"`
 }
 
 func (s service) messageRoutes(a *api) {
@@ -42,7 +31,6 @@ func (s service) messageRoutes(a *api) {
 	}, s.postMessage)
 	register(a, route{id: "list-messages", method: "GET", path: "/v1/messages", summary: "List messages, newest first"}, s.listMessages)
 	register(a, route{id: "get-message", method: "GET", path: "/v1/messages/{id}", summary: "A message with its text, decisions and actions"}, s.getMessage)
-	register(a, route{id: "list-actions", method: "GET", path: "/v1/actions", summary: "List actions, newest first"}, s.listActions)
 }
 
 func (s service) postMessage(ctx context.Context, in *postMessageInput) (*replyAs[anyJob], error) {
@@ -61,9 +49,4 @@ func (s service) listMessages(ctx context.Context, in *listMessagesInput) (*repl
 func (s service) getMessage(ctx context.Context, in *idInput) (*reply[*mail.MessageDetail], error) {
 	message, err := s.mail.Message(ctx, in.ID)
 	return &reply[*mail.MessageDetail]{message}, err
-}
-
-func (s service) listActions(ctx context.Context, in *listActionsInput) (*reply[actionList], error) {
-	actions, next, err := s.mail.Actions(ctx, in.Message, in.Status, in.page())
-	return &reply[actionList]{actionList{actions, optional(next)}}, err
 }

@@ -55,6 +55,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	s.queueRoutes(a)
 	s.accountRoutes(a)
 	s.messageRoutes(a)
+	s.actionRoutes(a)
 	s.ruleRoutes(a)
 
 	unavailable := map[int]string{http.StatusServiceUnavailable: "no; status says why"}

@@ -72,7 +72,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	q := queue.New(db, system.Real{}, job.Known())
 	var draining atomic.Bool
 	handler, err := newHandler(service{
-		queue: q, mail: mail.NewStore(db, q), log: log,
+		queue: q, mail: mail.NewStore(db, q, policy(cfg)), log: log,
 		health:  httpd.Health{DB: db, Version: version.Version(), Schema: schema, Draining: draining.Load},
 		maxBody: cfg.API.MaxBody, maxMessage: cfg.API.MaxMessage,
 		tokens: tokens, origins: cfg.API.AllowedOrigins,
@@ -132,6 +132,12 @@ func startTelemetry(ctx context.Context, cfg *config.Loaded, lookup func(string)
 		Endpoint: t.OTLPEndpoint, Protocol: t.OTLPProtocol, ExportTraces: t.ExportTraces, SampleRatio: t.SampleRatio,
 		Lookup: lookup,
 	}, log)
+}
+
+// policy turns the configuration's section into what the mail side takes.
+func policy(cfg *config.Loaded) mail.Policy {
+	p := cfg.Policy
+	return mail.Policy{ApprovalAlways: p.ApprovalAlways, Confidence: p.ConfidenceDefault, ApprovalExpiry: p.ApprovalExpiry.Duration}
 }
 
 // databaseOptions turns the configuration into what the storage face takes.

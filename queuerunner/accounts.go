@@ -81,9 +81,15 @@ func accountsList(c *call, flags *flag.FlagSet) action {
 
 // withStore opens the configured database for one command on the mail side.
 func (c *call) withStore(ctx context.Context, use func(*mail.Store) error) error {
-	return c.withDatabase(ctx, func(_ *config.Loaded, db libsql.DB) error {
-		return use(mail.NewStore(db, queue.New(db, system.Real{}, job.Known())))
+	return c.withDatabase(ctx, func(cfg *config.Loaded, db libsql.DB) error {
+		return use(mail.NewStore(db, queue.New(db, system.Real{}, job.Known()), policy(cfg)))
 	})
+}
+
+// policy turns the configuration's section into what the mail side takes.
+func policy(cfg *config.Loaded) mail.Policy {
+	p := cfg.Policy
+	return mail.Policy{ApprovalAlways: p.ApprovalAlways, Confidence: p.ConfidenceDefault, ApprovalExpiry: p.ApprovalExpiry.Duration}
 }
 
 // pageFlags declares -limit and -cursor.

@@ -39,6 +39,14 @@ func commands() []command {
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
 		{"accounts list", "", "list accounts, newest first", accountsList},
 
+		{"actions add", "MESSAGE TYPE", "change a message: archive, move, star, snooze …", actionsAdd},
+		{"actions list", "", "list actions, newest first", actionsList},
+		{"actions show", "ID", "show an action", actionsShow},
+		{"actions approve", "ID", "let an action pass that waits for approval", actionsApprove},
+		{"actions reject", "ID", "refuse an action that waits for approval", actionsReject},
+		{"actions cancel", "ID", "call off an action that has not begun", actionsCancel},
+		{"actions undo", "ID", "take a completed action back", actionsUndo},
+
 		{"rules add", "", "add the rules of a JSON file and print their ids", rulesAdd},
 		{"rules list", "", "list rules, newest first", rulesList},
 	}

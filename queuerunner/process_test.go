@@ -167,7 +167,7 @@ func openDatabase(t *testing.T, path string) *database {
 		}
 	})
 	q := queue.New(db, system.Real{}, job.Known())
-	return &database{t: t, path: path, q: q, mail: mail.NewStore(db, q)}
+	return &database{t: t, path: path, q: q, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour})}
 }
 
 func (d *database) enqueue(typ, payload string) string {

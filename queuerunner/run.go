@@ -111,7 +111,7 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	}()
 
 	q := queue.New(db, r.sys, r.types)
-	mailAgent := agent.New(ctx, mail.NewStore(db, q), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
+	mailAgent := agent.New(ctx, mail.NewStore(db, q, policy(r.cfg)), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
 	w, err := r.worker(q, handlers(r.cfg, mailAgent))
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ func (l *loader) check() {
 	l.checkServices(c)
 	l.checkDatabase(c)
 	l.checkQueue(c)
+	l.checkPolicy(c.Policy)
 	l.checkReserved(c)
 
 	// Half a file says nothing about what fits together.
@@ -138,11 +139,15 @@ func (l *loader) checkReserved(c *Config) {
 	l.filled("imap.archive_folder", c.IMAP.ArchiveFolder)
 	l.filled("imap.snooze_folder", c.IMAP.SnoozeFolder)
 
-	for i, action := range c.Policy.ApprovalAlways {
+}
+
+func (l *loader) checkPolicy(p Policy) {
+	for i, action := range p.ApprovalAlways {
 		l.that("policy.approval_always", slices.Contains(actionTypes, action),
 			fmt.Sprintf("item %d is not an action type", i+1), "any of "+strings.Join(actionTypes, ", "))
 	}
-	l.fraction("policy.confidence_default", c.Policy.ConfidenceDefault, 0, 1)
+	l.fraction("policy.confidence_default", p.ConfidenceDefault, 0, 1)
+	l.duration("policy.approval_expiry", p.ApprovalExpiry, time.Second, 10*365*24*time.Hour)
 }
 
 // that reports the key unless its value is good or was reported before.

@@ -24,7 +24,7 @@ type Config struct {
 	Discord   Discord   `toml:"discord" reserved:"true"`
 	Gmail     Gmail     `toml:"gmail" reserved:"true"`
 	IMAP      IMAP      `toml:"imap" reserved:"true"`
-	Policy    Policy    `toml:"policy" reserved:"true"`
+	Policy    Policy    `toml:"policy"`
 }
 
 // App names the installation and says where the API listens.
@@ -152,6 +152,7 @@ type IMAP struct {
 type Policy struct {
 	ApprovalAlways    []string `toml:"approval_always"` // action types
 	ConfidenceDefault float64  `toml:"confidence_default"`
+	ApprovalExpiry    Duration `toml:"approval_expiry"`
 }
 
 // Default returns the settings of a system that was told nothing. They are
@@ -204,6 +205,7 @@ func Default() Config {
 		Policy: Policy{
 			ApprovalAlways:    []string{"delete", "forward", "auto_reply", "escalate"},
 			ConfidenceDefault: 0.7,
+			ApprovalExpiry:    Duration{7 * 24 * time.Hour},
 		},
 	}
 }

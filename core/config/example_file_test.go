@@ -87,7 +87,7 @@ func TestExampleFile(t *testing.T) {
 			}
 			value := "9999999999"
 			if f.typ == durationType {
-				value = "1000h"
+				value = "100000h"
 			}
 			_, err := Load(Options{Flags: []Setting{{"-set", f.key, value}}})
 			if err == nil {

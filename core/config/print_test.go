@@ -48,7 +48,7 @@ func TestPrint(t *testing.T) {
 			"telemetry.sample_ratio":   "1.0 # default",
 			"queue.limits.queues":      "{} # default, reserved",
 			`queue.limits.types."a.b"`: "3 # " + l.File + ":5, reserved",
-			"policy.approval_always":   `["delete", "forward", "auto_reply", "escalate"] # default, reserved`,
+			"policy.approval_always":   `["delete", "forward", "auto_reply", "escalate"] # default`,
 		} {
 			if lines[key] != want {
 				t.Errorf("%s: %s, want %s", key, lines[key], want)

@@ -83,6 +83,8 @@ var table = []struct {
 	{queue.ErrKeyInUse, http.StatusConflict, "key_in_use", "the job's idempotency key is held by another job"},
 	{queue.ErrIDInUse, http.StatusConflict, "id_in_use", "the id belongs to a job of another type"},
 	{mail.ErrEmailInUse, http.StatusConflict, "email_in_use", "another account has this e-mail address"},
+	{mail.ErrInvalidState, http.StatusConflict, "invalid_state", "the action's status does not allow this"},
+	{mail.ErrNotUndoable, http.StatusConflict, "not_undoable", "the action cannot be taken back"},
 	{mail.ErrTooLarge, http.StatusRequestEntityTooLarge, "too_large", "the message is too large"},
 }
 

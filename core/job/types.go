@@ -63,6 +63,7 @@ const (
 	MessageIngest   = "message.ingest"
 	MessageClassify = "message.classify"
 	ActionExecute   = "action.execute"
+	ActionExpire    = "action.expire"
 
 	DebugEcho  = "debug.echo"
 	DebugSleep = "debug.sleep"
@@ -85,6 +86,7 @@ func Known() Types {
 		{Name: MessageClassify, KeyScope: ScopeForever, MaxAttempts: 10},
 		// Once per action row.
 		{Name: ActionExecute, KeyScope: ScopeForever, MaxAttempts: 10},
+		{Name: ActionExpire, KeyScope: ScopeForever, MaxAttempts: 10},
 	}
 	for _, name := range []string{DebugEcho, DebugSleep, DebugSpin, DebugFail, DebugPanic, DebugSteps, DebugExit} {
 		list = append(list, Type{Name: name})
@@ -138,7 +140,7 @@ type ClassifyPayload struct {
 	MessageID string `json:"message_id"`
 }
 
-// ActionPayload is action.execute's.
+// ActionPayload is action.execute's and action.expire's.
 type ActionPayload struct {
 	ActionID string `json:"action_id"`
 }

@@ -1,8 +1,8 @@
 // Package mail stores the mail side: accounts, messages, decisions, actions
 // and the rules that decide. The handlers that do the work are in
 // core/mail/agent; reading mail and judging it, without a database, is in
-// core/mail/maildir, message and rules. It may import those, core/job,
-// core/libsql and core/queue.
+// core/mail/maildir, message, rules and action. It may import those, core/job,
+// core/libsql, core/queue and OpenTelemetry's trace API.
 package mail
 
 import (
@@ -12,6 +12,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/mail/action"
 	"github.com/postroom/postroom/core/queue"
 )
 
@@ -23,16 +24,25 @@ var (
 	ErrNotFound   = errors.New("not found")
 	ErrEmailInUse = errors.New("another account has this e-mail address")
 	ErrTooLarge   = errors.New("the message is larger than 25 MiB")
+	// ErrInvalidState: the action's status does not allow what was asked.
+	ErrInvalidState = errors.New("the action's status does not allow this")
+	// ErrNotUndoable: the action has no inverse.
+	ErrNotUndoable = errors.New("the action cannot be taken back")
 )
 
 // Store reads and writes the mail side of one database.
 type Store struct {
-	db libsql.DB
-	q  *queue.Queue
+	db     libsql.DB
+	q      *queue.Queue
+	policy Policy
+	judge  judge
 }
 
-// NewStore returns a store; what it writes enqueues jobs on q.
-func NewStore(db libsql.DB, q *queue.Queue) *Store { return &Store{db: db, q: q} }
+// NewStore returns a store; what it writes enqueues jobs on q, and what policy
+// says so waits for a person.
+func NewStore(db libsql.DB, q *queue.Queue, policy Policy) *Store {
+	return &Store{db: db, q: q, policy: policy}
+}
 
 // Account is a mailbox.
 type Account struct {
@@ -114,19 +124,25 @@ type Decision struct {
 
 // Action is a change to a message: wanted, under way or done.
 type Action struct {
-	ID           string          `json:"id"`
-	AccountID    string          `json:"account_id"`
-	MessageID    string          `json:"message_id"`
-	DecisionID   *string         `json:"decision_id"`
-	ActionType   string          `json:"action_type"`
-	Parameters   json.RawMessage `json:"parameters"`
-	Status       string          `json:"status"`
-	ErrorMessage *string         `json:"error_message"`
-	ExecutedAt   *job.Time       `json:"executed_at"`
-	UndoHint     json.RawMessage `json:"undo_hint"`
-	TraceID      *string         `json:"trace_id"`
-	CreatedAt    job.Time        `json:"created_at"`
-	UpdatedAt    job.Time        `json:"updated_at"`
+	ID                string          `json:"id"`
+	AccountID         string          `json:"account_id"`
+	MessageID         string          `json:"message_id"`
+	DecisionID        *string         `json:"decision_id"`
+	ActionType        string          `json:"action_type"`
+	Parameters        json.RawMessage `json:"parameters"`
+	Status            action.Status   `json:"status" enum:"queued,executing,completed,failed,canceled,rejected,approved_pending"`
+	ErrorMessage      *string         `json:"error_message"`
+	NotBefore         *job.Time       `json:"not_before"` // when it is carried out at the earliest
+	ApprovalExpiresAt *job.Time       `json:"approval_expires_at"`
+	ApprovedAt        *job.Time       `json:"approved_at"`
+	ExecutedAt        *job.Time       `json:"executed_at"`
+	UndoHint          json.RawMessage `json:"undo_hint"`
+	// Undoable: once it is completed it can be taken back, and was not yet.
+	Undoable  bool     `json:"undoable"`
+	UndoneBy  *string  `json:"undone_by"` // the action that takes it back, unless that failed
+	TraceID   *string  `json:"trace_id"`
+	CreatedAt job.Time `json:"created_at"`
+	UpdatedAt job.Time `json:"updated_at"`
 }
 
 // Rule is a deterministic rule.

@@ -147,7 +147,7 @@ func (s *Store) Message(ctx context.Context, id string) (*MessageDetail, error) 
 		}
 	}
 	for i, r := range res[2].Rows {
-		d.Actions[i] = actionRow(r)
+		d.Actions[i] = readAction(r)
 	}
 	return d, nil
 }
@@ -164,44 +164,4 @@ func messageRow(r libsql.Row) Message {
 		m.Decision = &MessageDecision{ActionType: r.Str(20), RuleName: textPtr(r, 21), ActionStatus: textPtr(r, 22)}
 	}
 	return m
-}
-
-// Actions lists actions, of one message and in one status where these are
-// given.
-func (s *Store) Actions(ctx context.Context, messageID, status string, p PageOf) ([]Action, string, error) {
-	below, err := p.below()
-	if err != nil {
-		return nil, "", err
-	}
-	res, err := s.db.Read(ctx, libsql.Query(sqlActions, null(messageID), null(status), below, p.Limit+1))
-	if err != nil {
-		return nil, "", fmt.Errorf("list actions: %w", err)
-	}
-	out := make([]Action, len(res[0].Rows))
-	for i, r := range res[0].Rows {
-		out[i] = actionRow(r)
-	}
-	out, next := page(out, p.Limit, func(a Action) string { return a.ID })
-	return out, next, nil
-}
-
-// Action returns one action.
-func (s *Store) Action(ctx context.Context, id string) (*Action, error) {
-	res, err := s.db.Read(ctx, libsql.Query(sqlAction, id))
-	if err != nil {
-		return nil, fmt.Errorf("get action: %w", err)
-	}
-	if len(res[0].Rows) == 0 {
-		return nil, fmt.Errorf("action %s: %w", id, ErrNotFound)
-	}
-	a := actionRow(res[0].Rows[0])
-	return &a, nil
-}
-
-func actionRow(r libsql.Row) Action {
-	return Action{
-		ID: r.Str(0), AccountID: r.Str(1), MessageID: r.Str(2), DecisionID: textPtr(r, 3), ActionType: r.Str(4),
-		Parameters: r.Bytes(5), Status: r.Str(6), ErrorMessage: textPtr(r, 7), ExecutedAt: timePtr(r, 8),
-		UndoHint: r.Bytes(9), TraceID: textPtr(r, 10), CreatedAt: job.Time(r.Int(11)), UpdatedAt: job.Time(r.Int(12)),
-	}
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -23,6 +20,7 @@ type Place struct {
 	Folder string `json:"folder"` // "" is the INBOX
 	Flags  string `json:"flags"`
 	New    bool   `json:"new"`
+	Gone   bool   `json:"gone"` // the file is no longer there
 }
 
 // Raw is a message's raw_json: its place and what the parser found beside the
@@ -104,96 +102,3 @@ func threadKey(m *message.Message, unique string) string {
 // RecordDelivered deletes the bytes of a posted message: they lie in the
 // Maildir now.
 func (s *Store) RecordDelivered(b *queue.Batch, jobID string) { b.Exec(sqlDeleteChunks, jobID) }
-
-// Decided says whether the message was decided under that version of the
-// rules.
-func (s *Store) Decided(ctx context.Context, messageID string, rulesVersion int64) (bool, error) {
-	res, err := s.db.Read(ctx, libsql.Query(sqlDecided, messageID, rulesVersion))
-	if err != nil {
-		return false, fmt.Errorf("read decisions: %w", err)
-	}
-	return len(res[0].Rows) > 0, nil
-}
-
-// Verdict is what the rules say about a message.
-type Verdict struct {
-	RulesVersion int64           `json:"rules_version"`
-	RuleID       string          `json:"rule_id"`   // "" when no rule matched
-	RuleName     string          `json:"rule_name"` //
-	ActionType   string          `json:"action_type"`
-	Parameters   json.RawMessage `json:"parameters"`
-	Broken       []BrokenRule    `json:"broken,omitempty"` // rules that no longer compile
-}
-
-// BrokenRule is a rule to be disabled, and why.
-type BrokenRule struct {
-	ID     string `json:"id"`
-	Reason string `json:"reason"`
-}
-
-// RecordVerdict stores the decision, the action it asks for and the job that
-// carries it out, and disables broken rules.
-func (s *Store) RecordVerdict(b *queue.Batch, m *MessageDetail, v Verdict, queueName, traceID string) {
-	decision := map[string]any{"rule_id": nil, "rule_name": nil, "action_type": v.ActionType, "parameters": v.Parameters}
-	rationale := "no rule matched"
-	if v.RuleID != "" {
-		decision["rule_id"], decision["rule_name"] = v.RuleID, v.RuleName
-		rationale = "matched rule " + v.RuleName
-	}
-	decisionID := s.q.NewID()
-	b.Exec(sqlInsertDecision, decisionID, m.AccountID, m.ID, string(job.Payload(decision)), v.ActionType, 1.0, []byte(rationale), v.RulesVersion)
-	if v.ActionType != "none" {
-		actionID := s.q.NewID()
-		b.Exec(sqlInsertAction, actionID, m.AccountID, m.ID, decisionID, v.ActionType, string(v.Parameters), null(traceID))
-		b.Enqueue(job.New{
-			Type: job.ActionExecute, Queue: queueName, Key: actionID, LimitKey: m.AccountID,
-			Payload: job.Payload(job.ActionPayload{ActionID: actionID}),
-		})
-	}
-	for _, broken := range v.Broken {
-		b.Exec(sqlDisableRule, []byte(broken.Reason), broken.ID)
-	}
-	if len(v.Broken) > 0 {
-		b.Exec(sqlRaiseRulesVersion)
-	}
-}
-
-// UndoHint is what an action needs to be found again after a crash and to be
-// taken back: how things were before.
-type UndoHint struct {
-	Folder string          `json:"folder"`
-	Flags  string          `json:"flags"`
-	New    bool            `json:"new"`
-	Labels json.RawMessage `json:"labels"`
-}
-
-// Hint reads the intent an executing action recorded; found is false before
-// that.
-func (a *Action) Hint() (h UndoHint, found bool, err error) {
-	if a.Status == "queued" {
-		return h, false, nil
-	}
-	if err := json.Unmarshal(a.UndoHint, &h); err != nil {
-		return h, false, errors.New("the action's undo hint does not decode")
-	}
-	return h, true, nil
-}
-
-// RecordIntent marks an action as executing before anything is touched.
-func (s *Store) RecordIntent(b *queue.Batch, actionID string, h UndoHint) {
-	b.Exec(sqlActionExecuting, string(job.Payload(h)), actionID)
-}
-
-// RecordDone marks an action as completed and stores where the message is now.
-func (s *Store) RecordDone(b *queue.Batch, a *Action, p Place, label string) {
-	b.Exec(sqlMessagePlace, string(job.Payload(p)), a.MessageID)
-	if label != "" {
-		b.Exec(sqlAddLabel, label, a.MessageID)
-	}
-	b.Exec(sqlActionCompleted, a.ID)
-}
-
-// RecordFailed marks an action as failed for good.
-func (s *Store) RecordFailed(b *queue.Batch, actionID, reason string) {
-	b.Exec(sqlActionFailed, []byte(reason), actionID)
-}

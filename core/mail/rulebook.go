@@ -187,24 +187,18 @@ func ruleRow(r libsql.Row) Rule {
 	return rule
 }
 
-// Rulebook is the enabled rules in the order they are tried, with the version
-// they belong to.
-type Rulebook struct {
-	Version int64
-	Rules   []Rule
-}
-
-// Rulebook reads the rules and their version on one snapshot.
-func (s *Store) Rulebook(ctx context.Context) (Rulebook, error) {
+// activeRules reads the enabled rules, in the order they are tried, and their
+// version on one snapshot.
+func (s *Store) activeRules(ctx context.Context) (int64, []Rule, error) {
 	res, err := s.db.Read(ctx, libsql.Query(sqlRulesVersion), libsql.Query(sqlActiveRules))
 	if err != nil {
-		return Rulebook{}, fmt.Errorf("read the rules: %w", err)
+		return 0, nil, fmt.Errorf("read the rules: %w", err)
 	}
-	book := Rulebook{Version: res[0].Rows[0].Int(0), Rules: make([]Rule, len(res[1].Rows))}
+	list := make([]Rule, len(res[1].Rows))
 	for i, r := range res[1].Rows {
-		book.Rules[i] = ruleRow(r)
+		list[i] = ruleRow(r)
 	}
-	return book, nil
+	return res[0].Rows[0].Int(0), list, nil
 }
 
 // RulesVersion is the version of the rules now.

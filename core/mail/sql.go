@@ -39,12 +39,15 @@ const (
 
 	actionColumns = `SELECT CAST(id AS BLOB), CAST(account_id AS BLOB), CAST(message_id AS BLOB), CAST(decision_id AS BLOB),
  CAST(action_type AS BLOB), CAST(parameters_json AS BLOB), CAST(status AS BLOB), error_message, executed_at,
- CAST(undo_hint_json AS BLOB), CAST(trace_id AS BLOB), created_at, updated_at FROM actions`
+ CAST(undo_hint_json AS BLOB), CAST(trace_id AS BLOB), created_at, updated_at, not_before, approval_expires_at, approved_at,
+ (SELECT CAST(l.effect_action_id AS BLOB) FROM action_links AS l JOIN actions AS u ON u.id = l.effect_action_id
+  WHERE l.cause_action_id = actions.id AND l.relation_type = 'undo_of' AND u.status IN ('queued', 'executing', 'completed'))
+ FROM actions`
 
 	sqlActionsOf = actionColumns + ` WHERE message_id = ? ORDER BY id`
 	sqlAction    = actionColumns + ` WHERE id = ?`
 	sqlActions   = actionColumns + ` WHERE (?1 IS NULL OR message_id = ?1) AND (?2 IS NULL OR status = ?2)
- AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4`
+ AND (?3 IS NULL OR account_id = ?3) AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5`
 )
 
 // A posted message's bytes are stored with its job, unless the job turned out
@@ -66,6 +69,8 @@ const sqlUnknown = `SELECT e.key FROM json_each(?) AS e
  WHERE NOT EXISTS (SELECT 1 FROM job_keys AS k WHERE k.type = 'message.ingest' AND k.key = e.value) ORDER BY e.key`
 
 const (
+	sqlMessageAccount = `SELECT CAST(account_id AS BLOB) FROM messages WHERE id = ?`
+
 	sqlMessageID = `SELECT CAST(id AS BLOB) FROM messages WHERE account_id = ? AND provider_message_id = ?`
 
 	sqlUpsertThread = `INSERT INTO threads(id, account_id, provider_thread_id, subject, snippet, last_message_at, created_at, updated_at)
@@ -106,13 +111,23 @@ const (
 const (
 	sqlDecided = `SELECT 1 FROM decisions WHERE message_id = ? AND rules_version = ? AND source = 'deterministic'`
 
-	sqlInsertDecision = `INSERT INTO decisions(id, account_id, message_id, source, decision_json, action_type, confidence,
-   rationale, rules_version, created_at, updated_at)
- SELECT ?, ?, ?, 'deterministic', ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
- ON CONFLICT(message_id, rules_version, source) DO NOTHING`
+	// sqlGuardUndecided raises an error when the message was decided under
+	// that version, so that nothing is decided twice.
+	sqlGuardUndecided = `SELECT length(json(iif(NOT EXISTS (` + sqlDecided + `), '{}', 'decided')))`
 
-	sqlInsertAction = `INSERT INTO actions(id, account_id, message_id, decision_id, action_type, parameters_json, status, trace_id, created_at, updated_at)
- SELECT ?, ?, ?, ?, ?, ?, 'queued', ?, c.ms, c.ms FROM db_clock AS c`
+	sqlInsertDecision = `INSERT INTO decisions(id, account_id, message_id, source, decision_json, action_type, confidence,
+   needs_approval, rationale, rules_version, created_at, updated_at)
+ SELECT ?, ?, ?, 'deterministic', ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
+)
+
+// Actions. Every change of a status names the statuses it may come from; a
+// trigger refuses what is no step of the status machine.
+const (
+	// not_before is an instant (8) or a time from now (9); an approval expires
+	// after a time (10).
+	sqlInsertAction = `INSERT INTO actions(id, account_id, message_id, decision_id, action_type, parameters_json, status,
+   not_before, approval_expires_at, trace_id, created_at, updated_at)
+ SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, coalesce(?8, c.ms + ?9), c.ms + ?10, ?11, c.ms, c.ms FROM db_clock AS c`
 
 	// The intent: written once, before anything is touched.
 	sqlActionExecuting = `UPDATE actions SET status = 'executing', undo_hint_json = ?, updated_at = c.ms
@@ -124,10 +139,50 @@ const (
 	sqlActionFailed = `UPDATE actions SET status = 'failed', error_message = ?, updated_at = c.ms
  FROM db_clock AS c WHERE id = ? AND status IN ('queued', 'executing')`
 
+	sqlActionCanceled = `UPDATE actions SET status = 'canceled', error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status IN ('queued', 'executing')`
+
+	// sqlActionWaits shows why an action that is not done waits.
+	sqlActionWaits = `UPDATE actions SET error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status IN ('queued', 'executing')`
+
+	// sqlCancelWakes calls the wakes of a message off.
+	sqlCancelWakes = `UPDATE actions SET status = 'canceled', error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE message_id = ? AND action_type = 'restore' AND status = 'queued'
+ AND parameters_json->>'snooze_id' IS NOT NULL AND id <> ?`
+
+	sqlLinkActions = `INSERT INTO action_links(id, cause_action_id, effect_action_id, relation_type, created_at)
+ SELECT ?, ?, ?, ?, c.ms FROM db_clock AS c`
+
+	sqlGuardPending = `SELECT length(json(iif(EXISTS (SELECT 1 FROM actions
+ WHERE id = ? AND status = 'approved_pending' AND approval_expires_at > (SELECT ms FROM db_clock)), '{}', 'not pending')))`
+
+	sqlApprove = `UPDATE actions SET status = 'queued', approved_at = c.ms, updated_at = c.ms FROM db_clock AS c WHERE id = ?`
+
+	sqlReject = `UPDATE actions SET status = 'rejected', error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status = 'approved_pending' RETURNING 1`
+
+	// sqlCallOff ends an action that has not begun.
+	sqlCallOff = `UPDATE actions SET status = 'canceled', error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status IN ('queued', 'approved_pending') RETURNING 1`
+
+	sqlExpire = `UPDATE actions SET status = 'canceled', error_message = ?, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND status = 'approved_pending'`
+
+	sqlGuardCompleted = `SELECT length(json(iif(EXISTS (SELECT 1 FROM actions WHERE id = ? AND status = 'completed'), '{}', 'not completed')))`
+
+	sqlGuardNotUndone = `SELECT length(json(iif(NOT EXISTS (
+   SELECT 1 FROM action_links AS l JOIN actions AS u ON u.id = l.effect_action_id
+   WHERE l.cause_action_id = ? AND l.relation_type = 'undo_of' AND u.status IN ('queued', 'executing', 'completed')), '{}', 'undone')))`
+
 	sqlMessagePlace = `UPDATE messages SET raw_json = json_patch(raw_json, ?), updated_at = c.ms FROM db_clock AS c WHERE id = ?`
 
 	// Labels are a sorted set.
 	sqlAddLabel = `UPDATE messages SET updated_at = c.ms, labels_json =
    (SELECT json_group_array(value) FROM (SELECT value FROM json_each(labels_json) UNION SELECT ?1 ORDER BY 1))
+ FROM db_clock AS c WHERE id = ?2`
+
+	sqlRemoveLabel = `UPDATE messages SET updated_at = c.ms, labels_json =
+   (SELECT json_group_array(value) FROM (SELECT value FROM json_each(labels_json) WHERE value <> ?1 ORDER BY 1))
  FROM db_clock AS c WHERE id = ?2`
 )

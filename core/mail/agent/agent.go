@@ -31,8 +31,8 @@ type Agent struct {
 	q        *queue.Queue
 	log      zerolog.Logger
 	cfg      Config
-	judge    judge
 	watchers watchers
+	crash    func(point, actionID string) error // of tests
 }
 
 // New returns an agent. Its watchers live until ctx ends.
@@ -49,6 +49,7 @@ func (a *Agent) Bindings() []worker.Binding {
 		worker.Bind(job.MessageIngest, a.ingest),
 		worker.Bind(job.MessageClassify, a.classify),
 		worker.Bind(job.ActionExecute, a.execute),
+		worker.Bind(job.ActionExpire, a.expire),
 	}
 }
 

@@ -2,12 +2,12 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"syscall"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/action"
 	"github.com/postroom/postroom/core/mail/maildir"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/step"
@@ -15,108 +15,137 @@ import (
 	"github.com/postroom/postroom/core/worker"
 )
 
-// Folders that actions put messages into.
-const (
-	archiveFolder = "Archive"
-	trashFolder   = "Trash"
-)
+// errGone is the error of an action whose message is nowhere.
+var errGone = errors.New("message_gone")
 
-// messageGone is the error of an action whose message is nowhere.
-const messageGone = "message_gone"
+// calledOff ends an action as canceled: nothing is left changed by it.
+type calledOff struct{ reason string }
+
+func (c *calledOff) Error() string { return c.reason }
 
 // execute carries one action out: the intent first, with how things were; then
 // the change, which finds its own work done when it is repeated; then the
 // record of it. docs/mail.md has the table of changes and inverses.
 func (a *Agent) execute(ctx context.Context, j *worker.Job[job.ActionPayload]) (result any, err error) {
-	action, err := a.store.Action(ctx, j.Payload.ActionID)
+	act, err := a.store.Action(ctx, j.Payload.ActionID)
 	if errors.Is(err, mail.ErrNotFound) {
 		return nil, job.Fatal(err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	ctx, span := telemetry.EmailAction(ctx, action.MessageID, action.ActionType)
+	ctx, span := telemetry.EmailAction(ctx, act.MessageID, act.ActionType)
 	defer func() { telemetry.End(span, err) }()
 
-	if action.Status != "queued" && action.Status != "executing" {
-		return map[string]any{"status": action.Status}, nil
+	if act.Status != action.Queued && act.Status != action.Executing {
+		return map[string]any{"status": act.Status}, nil
 	}
-	entry, label, err := a.change(ctx, j, action)
+	e, err := a.execution(ctx, act)
 	if err != nil {
-		if errors.Is(err, maildir.ErrGone) {
-			err = job.Fatal(errors.New(messageGone))
-		}
-		if job.IsFatal(err) || j.LastAttempt() && ctx.Err() == nil {
-			reason := err.Error()
-			werr := j.Write(ctx, func(b *queue.Batch) { a.store.RecordFailed(b, action.ID, reason) })
-			if werr != nil {
-				return nil, errors.Join(werr, err)
-			}
-		}
+		return nil, a.notDone(ctx, j, act, err)
+	}
+	done, err := e.carryOut(ctx, j)
+	if err != nil {
+		return nil, a.notDone(ctx, j, act, err)
+	}
+	if err := a.reach(beforeCommit, act.ID); err != nil {
 		return nil, err
 	}
-	done := mail.Place{Folder: entry.Folder, Flags: entry.Flags, New: entry.New}
-	return nil, j.Commit(ctx, map[string]any{"status": "completed", "folder": done.Folder, "flags": done.Flags}, func(b *queue.Batch) {
-		a.store.RecordDone(b, action, done, label)
-	})
+	result = map[string]any{"status": action.Completed, "place": done.Place}
+	return nil, j.Commit(ctx, result, func(b *queue.Batch) { a.store.RecordDone(ctx, b, act, done, e.queue) })
 }
 
-// change does what the action says to the message's file and returns where it
-// is now, and the label to add.
-func (a *Agent) change(ctx context.Context, j *worker.Job[job.ActionPayload], action *mail.Action) (maildir.Entry, string, error) {
-	m, err := a.store.Message(ctx, action.MessageID)
-	if err != nil {
-		return maildir.Entry{}, "", err
+// notDone records what became of an action that was not carried out, and
+// returns what the job answers.
+func (a *Agent) notDone(ctx context.Context, j *worker.Job[job.ActionPayload], act *mail.Action, err error) error {
+	var off *calledOff
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case errors.As(err, &off):
+		return j.Commit(ctx, map[string]any{"status": action.Canceled, "reason": off.reason}, func(b *queue.Batch) {
+			a.store.RecordCanceled(b, act.ID, off.reason)
+		})
+	case isOutage(err):
+		// The action waits as long as the mailbox is away or its disk full: no
+		// attempt is spent, and nobody has to ask for it again.
+		a.log.Warn().Ctx(ctx).Str("action_id", act.ID).Err(err).Msg("the mailbox does not take changes; trying again at the next interval")
+		werr := j.Write(ctx, func(b *queue.Batch) { a.store.RecordWaits(b, act.ID, err.Error()) })
+		if werr != nil {
+			return errors.Join(werr, err)
+		}
+		return job.Snooze(a.cfg.SyncInterval)
+	case errors.Is(err, maildir.ErrGone):
+		err = job.Fatal(errGone)
+	case errors.Is(err, maildir.ErrNotRegular):
+		err = job.Fatal(err)
 	}
-	_, dir, err := a.mailbox(ctx, action.AccountID, false)
-	if err != nil {
-		return maildir.Entry{}, "", err
-	}
-	var place mail.Place
-	if err := json.Unmarshal(m.Raw, &place); err != nil {
-		return maildir.Entry{}, "", job.Fatal(fmt.Errorf("message %s: its place does not decode", m.ID))
-	}
-	var params struct {
-		Folder string `json:"folder"`
-		Label  string `json:"label"`
-	}
-	if err := json.Unmarshal(action.Parameters, &params); err != nil {
-		return maildir.Entry{}, "", job.Fatal(errors.New("the action's parameters do not decode"))
-	}
-	entry, err := dir.Resolve(maildir.Entry{Unique: m.ProviderMessageID, Folder: place.Folder})
-	if err != nil {
-		return maildir.Entry{}, "", err
-	}
-	if _, intended, err := action.Hint(); err != nil {
-		return maildir.Entry{}, "", job.Fatal(err)
-	} else if !intended {
-		before := mail.UndoHint{Folder: entry.Folder, Flags: entry.Flags, New: entry.New, Labels: m.Labels}
-		if err := j.Write(ctx, func(b *queue.Batch) { a.store.RecordIntent(b, action.ID, before) }); err != nil {
-			return maildir.Entry{}, "", err
+	if job.IsFatal(err) || j.LastAttempt() {
+		werr := j.Write(ctx, func(b *queue.Batch) { a.store.RecordFailed(b, act.ID, err.Error()) })
+		if werr != nil {
+			return errors.Join(werr, err)
 		}
 	}
-	after, err := step.Run(ctx, "change", func(context.Context) (maildir.Entry, error) {
-		return applyTo(dir, entry, action.ActionType, params.Folder)
-	})
-	return after, params.Label, err
+	return err
 }
 
-// applyTo makes the change. Each is safe to repeat: a message that is already
-// where it should be, or has the flag, stays as it is.
-func applyTo(dir *maildir.Dir, e maildir.Entry, actionType, folder string) (maildir.Entry, error) {
-	switch actionType {
-	case "archive":
-		return dir.Move(e, archiveFolder)
-	case "move":
-		return dir.Move(e, folder)
-	case "trash":
-		return dir.Move(e, trashFolder)
-	case "mark_read":
-		return dir.SetFlags(e, "S", "")
-	case "star":
-		return dir.SetFlags(e, "F", "")
-	case "apply_label", "none":
-		return e, nil // labels live in the database
+// isOutage tells a mailbox that is away, or cannot be written now, from a
+// change that is impossible.
+func isOutage(err error) bool {
+	for _, e := range []error{
+		maildir.ErrNotMaildir, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.ESTALE,
+		syscall.ETIMEDOUT, syscall.EACCES, syscall.EPERM, syscall.ENOTCONN, syscall.EHOSTDOWN,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
 	}
-	return maildir.Entry{}, job.Fatal(fmt.Errorf("action type %s is not carried out by this version", actionType))
+	return false
+}
+
+// carryOut records the intent, makes the change and returns what is to be
+// recorded of it.
+func (e *execution) carryOut(ctx context.Context, j *worker.Job[job.ActionPayload]) (mail.Done, error) {
+	if e.action.Status == action.Queued {
+		if err := e.agent.reach(beforeIntent, e.action.ID); err != nil {
+			return mail.Done{}, err
+		}
+		err := j.Write(ctx, func(b *queue.Batch) { e.agent.store.RecordIntent(b, e.action.ID, e.before) })
+		if err != nil {
+			return mail.Done{}, err
+		}
+	}
+	if err := e.agent.reach(afterIntent, e.action.ID); err != nil {
+		return mail.Done{}, err
+	}
+	place, err := step.Run(ctx, "change", func(context.Context) (*mail.Place, error) {
+		place, err := e.change()
+		if err == nil {
+			err = e.agent.reach(afterChange, e.action.ID)
+		}
+		return place, err
+	})
+	done := e.done
+	done.Place = place
+	return done, err
+}
+
+// expire gives up an action that waited too long for a person.
+func (a *Agent) expire(ctx context.Context, j *worker.Job[job.ActionPayload]) (any, error) {
+	return nil, j.Commit(ctx, nil, func(b *queue.Batch) { a.store.RecordExpired(b, j.Payload.ActionID) })
+}
+
+// The points of an action at which tests stop it as a crash would.
+const (
+	beforeIntent = "before the intent"
+	afterIntent  = "after the intent"
+	afterChange  = "after the change"
+	beforeCommit = "before the record"
+)
+
+func (a *Agent) reach(point, actionID string) error {
+	if a.crash == nil {
+		return nil
+	}
+	return a.crash(point, actionID)
 }

@@ -45,6 +45,9 @@ func (d *Dir) DeliverFresh(unique string, raw []byte) (e Entry, existed bool, er
 	if err := os.Mkdir(filepath.Join(d.path, "tmp"), dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
 	}
+	if !isDir(filepath.Join(d.path, "tmp")) || !d.within("", "new") {
+		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", ErrNotMaildir)
+	}
 	tmp, err := d.writeTmp(raw)
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
@@ -166,11 +169,72 @@ func (d *Dir) SetFlags(e Entry, add, remove string) (Entry, error) {
 			return from, nil
 		}
 		inf.flags = flags
-		if err := makeDirs(filepath.Join(d.folderPath(from.Folder), "cur")); err != nil {
+		if err := makeSub(filepath.Join(d.folderPath(from.Folder), "cur")); err != nil {
 			return Entry{}, err
 		}
 		return d.entry(from.Folder, "cur", inf.join(from.Unique)), nil
 	})
+}
+
+// RevertFlags is SetFlags for a change that is taken back: when it leaves the
+// flags the message had under the file name was, the message gets that very
+// name again (its order of flags, or none of the ending at all), in new/ if it
+// lay there.
+func (d *Dir) RevertFlags(e Entry, add, remove, was string, wasNew bool) (Entry, error) {
+	if _, err := changeFlags("", add, remove); err != nil {
+		return Entry{}, fmt.Errorf("maildir: revert flags: %w", err)
+	}
+	unique, before := splitName(was)
+	return d.change("revert flags", e, func(from Entry) (Entry, error) {
+		_, inf := splitName(filepath.Base(from.Path))
+		flags, err := changeFlags(inf.flags, add, remove)
+		if err != nil {
+			return Entry{}, err
+		}
+		if unique == from.Unique && inf.rest == before.rest && sameSet(flags, before.flags) {
+			sub := "cur"
+			if wasNew {
+				sub = "new"
+			}
+			if err := makeSub(filepath.Join(d.folderPath(from.Folder), sub)); err != nil {
+				return Entry{}, err
+			}
+			return d.entry(from.Folder, sub, was), nil
+		}
+		if from.New || sameSet(flags, inf.flags) {
+			return from, nil
+		}
+		inf.flags = flags
+		return d.entry(from.Folder, "cur", inf.join(from.Unique)), nil
+	})
+}
+
+// Remove deletes a message's file, durably. ErrGone says that there was none.
+func (d *Dir) Remove(e Entry) error {
+	for range attempts {
+		from, err := d.Resolve(e)
+		if err != nil {
+			return err
+		}
+		info, err := os.Lstat(from.Path)
+		if err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("maildir: remove: %w", &PathError{Path: from.Path, Err: ErrNotRegular})
+		}
+		if err == nil {
+			err = os.Remove(from.Path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another client renamed it
+		}
+		if err == nil {
+			err = syncDir(filepath.Dir(from.Path))
+		}
+		if err != nil {
+			return fmt.Errorf("maildir: remove %q: %w", from.Unique, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("maildir: remove %q: renamed by other clients %d times in a row", e.Unique, attempts)
 }
 
 func sameSet(sorted, flags string) bool {

@@ -97,7 +97,8 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("maildir: open %q: %w", path, err)
 	}
 	for _, sub := range subs {
-		info, err := os.Stat(filepath.Join(abs, sub))
+		// Not through a link: what it points to is not part of this Maildir.
+		info, err := os.Lstat(filepath.Join(abs, sub))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("maildir: open %q: no %s/: %w", path, sub, errors.Join(ErrNotMaildir, err))
@@ -180,7 +181,7 @@ func (d *Dir) Folders() (folders []string, problems []error, err error) {
 
 func holdsMail(path string) (bool, error) {
 	for _, sub := range subs {
-		info, err := os.Stat(filepath.Join(path, sub))
+		info, err := os.Lstat(filepath.Join(path, sub))
 		if err == nil && info.IsDir() {
 			return true, nil
 		}
@@ -224,7 +225,7 @@ func (d *Dir) ensureFolder(folder string) error {
 		return &PathError{Path: path, Err: errors.New("is there and is not a directory")}
 	}
 	for _, sub := range []string{"tmp", "new", "cur"} {
-		if err := makeDirs(filepath.Join(path, sub)); err != nil {
+		if err := makeSub(filepath.Join(path, sub)); err != nil {
 			return err
 		}
 	}
@@ -242,6 +243,30 @@ func (d *Dir) ensureFolder(folder string) error {
 		return err
 	}
 	return syncDir(path)
+}
+
+// makeSub makes one of a folder's three folders and refuses a link in its place.
+func makeSub(path string) error {
+	if err := makeDirs(path); err != nil {
+		return err
+	}
+	if !isDir(path) {
+		return &PathError{Path: path, Err: errors.New("a symbolic link is not followed")}
+	}
+	return nil
+}
+
+// isDir says whether there is a directory at path, not a link to one.
+func isDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
+// within says whether a folder's new/ or cur/ lies in this Maildir: neither the
+// folder nor it is a link to elsewhere.
+func (d *Dir) within(folder, sub string) bool {
+	path := d.folderPath(folder)
+	return (folder == "" || isDir(path)) && isDir(filepath.Join(path, sub))
 }
 
 // makeDirs is MkdirAll that also syncs the parent of each directory it makes,

@@ -140,7 +140,7 @@ func (d *Dir) at(e Entry) (Entry, bool) {
 		folder = filepath.Base(root)[1:]
 	}
 	found := d.entry(folder, sub, name)
-	if e.Unique != "" && found.Unique != e.Unique {
+	if e.Unique != "" && found.Unique != e.Unique || !d.within(folder, sub) {
 		return Entry{}, false
 	}
 	return found, stat(&found)
@@ -148,6 +148,9 @@ func (d *Dir) at(e Entry) (Entry, bool) {
 
 func (d *Dir) probe(folder, unique string) (Entry, bool) {
 	for _, sub := range subs {
+		if !d.within(folder, sub) {
+			continue
+		}
 		for _, inf := range usualInfos {
 			e := d.entry(folder, sub, unique+inf)
 			if stat(&e) {
@@ -168,6 +171,15 @@ func (d *Dir) search(folders []string, unique string) (Entry, error) {
 	var failed error
 	for _, folder := range folders {
 		for _, sub := range subs {
+			if !d.within(folder, sub) {
+				if path := filepath.Join(d.folderPath(folder), sub); failed == nil {
+					_, failed = os.Lstat(path)
+					if errors.Is(failed, fs.ErrNotExist) {
+						failed = nil
+					}
+				}
+				continue
+			}
 			err := readNames(filepath.Join(d.folderPath(folder), sub), func(name string) error {
 				if !strings.HasPrefix(name, unique) {
 					return nil

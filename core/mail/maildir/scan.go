@@ -90,6 +90,10 @@ func (d *Dir) scanFolder(ctx context.Context, folder string, left *ScanError, fn
 
 func (d *Dir) scanSub(ctx context.Context, folder, sub string, left *ScanError, fn func(Entry) error) error {
 	path := filepath.Join(d.folderPath(folder), sub)
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		left.add(&PathError{Path: path, Err: errors.New("a symbolic link is not followed")})
+		return ctx.Err()
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		// A folder of another client may lack one of the two, or have been

@@ -2,33 +2,45 @@ package rules
 
 import (
 	"bytes"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/postroom/postroom/core/mail/action"
 	"github.com/postroom/postroom/core/mail/maildir"
 )
 
 const maxLabelBytes = 200
 
+// The bounds of a snooze's amount of time.
+const (
+	minSnooze = time.Second
+	maxSnooze = 10 * 365 * 24 * time.Hour
+)
+
+// checks says what is wrong with a parameter's value; "" for nothing.
+var checks = map[string]func(string) string{
+	"folder": checkFolder,
+	"label":  checkLabel,
+	"until":  checkUntil,
+	"for":    checkFor,
+}
+
 // ValidateAction checks an action type and its parameters: {"folder": …} for
-// move, {"label": …} for apply_label, and {} for archive, mark_read, star,
-// trash and none (no JSON at all means {}). The error is an *Error; for a type
-// that is known but not carried out yet it wraps ErrNotSupported. Its path is
-// action_type, or begins with $ inside the parameters.
+// move, {"label": …} for apply_label and remove_label, {"until": …} or
+// {"for": …} for snooze, and {} for the others (no JSON at all means {}). The
+// error is an *Error; for a type that is known but not carried out yet it wraps
+// ErrNotSupported. Its path is action_type, or begins with $ inside the
+// parameters.
 func ValidateAction(actionType string, parametersJSON []byte) error {
-	field := ""
-	check := func(string) string { return "" }
-	switch actionType {
-	case "archive", "mark_read", "star", "trash", "none":
-	case "move":
-		field, check = "folder", checkFolder
-	case "apply_label":
-		field, check = "label", checkLabel
-	case "remove_label", "mark_unread", "restore", "unstar", "snooze", "delete", "forward", "auto_reply", "escalate":
+	typ, known := action.Lookup(actionType)
+	if !known {
+		return wrong("action_type", "unknown; one of %s", strings.Join(action.Names(), ", "))
+	}
+	if !typ.CarriedOut {
 		return &Error{Path: "action_type", Reason: actionType + " is " + ErrNotSupported.Error(), kind: ErrNotSupported}
-	default:
-		return wrong("action_type", "unknown; one of archive, move, apply_label, mark_read, star, trash, none")
 	}
 	if len(bytes.TrimSpace(parametersJSON)) == 0 {
 		parametersJSON = []byte("{}")
@@ -40,20 +52,23 @@ func ValidateAction(actionType string, parametersJSON []byte) error {
 		return wrong("$", "not valid UTF-8")
 	}
 	r := newReader(parametersJSON)
-	given := false
+	given := ""
 	err := r.object("$", func(name, at string) *Error {
-		if name != field || field == "" {
-			if field == "" {
+		if !slices.Contains(typ.OneOf, name) {
+			if len(typ.OneOf) == 0 {
 				return wrong(at, "unknown field; %s has no parameters", actionType)
 			}
-			return wrong(at, "unknown field; %s has %s", actionType, field)
+			return wrong(at, "unknown field; %s has %s", actionType, strings.Join(typ.OneOf, " or "))
+		}
+		if given != "" {
+			return wrong(at, "%s is given already; %s takes one of the two", given, actionType)
 		}
 		value, err := r.text(at)
 		if err != nil {
 			return err
 		}
-		given = true
-		if reason := check(value); reason != "" {
+		given = name
+		if reason := checks[name](value); reason != "" {
 			return wrong(at, "%s", reason)
 		}
 		return nil
@@ -61,8 +76,8 @@ func ValidateAction(actionType string, parametersJSON []byte) error {
 	if err == nil {
 		err = r.end("$")
 	}
-	if err == nil && field != "" && !given {
-		err = wrong("$."+field, "missing; %s needs it", actionType)
+	if err == nil && len(typ.OneOf) > 0 && given == "" {
+		err = wrong("$."+typ.OneOf[0], "missing; %s needs %s", actionType, strings.Join(typ.OneOf, " or "))
 	}
 	if err != nil {
 		return err
@@ -90,6 +105,25 @@ func checkLabel(label string) string {
 		return "holds a control character"
 	case strings.TrimSpace(label) != label:
 		return "begins or ends with a space"
+	}
+	return ""
+}
+
+func checkUntil(s string) string {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
+		return "a time such as 2026-01-31T09:00:00Z (RFC 3339) is needed"
+	}
+	return ""
+}
+
+func checkFor(s string) string {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return "an amount of time such as 90m or 36h is needed"
+	case d < minSnooze || d > maxSnooze:
+		return "must be between 1s and ten years (87600h)"
 	}
 	return ""
 }

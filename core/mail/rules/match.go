@@ -13,8 +13,8 @@ import (
 	"github.com/postroom/postroom/core/mail/message"
 )
 
-// view is one message during one Match; what costs something to prepare is
-// prepared once, when a condition asks for it.
+// view is one message; what costs something to prepare is prepared once, when a
+// condition asks for it.
 type view struct {
 	*Input
 	subject *string

@@ -6,7 +6,8 @@
 // It also checks scopes and the parameters of actions.
 //
 // It may import the standard library, golang.org/x/text, and the mail packages
-// message (the text of HTML) and maildir (names of folders).
+// message (the text of HTML), maildir (names of folders) and action (types and
+// their parameters).
 package rules
 
 import (
@@ -60,7 +61,9 @@ func wrong(path, format string, args ...any) *Error {
 }
 
 // Input is what rules see of a message. Header names are canonical, as
-// net/textproto writes them, in any other case they are found more slowly.
+// net/textproto writes them, in any other case they are found more slowly. What
+// is prepared for matching is kept in it for the next rule, so it must not be
+// changed after the first match, nor be used by two goroutines at once.
 type Input struct {
 	FromEmail     string
 	Subject       string
@@ -70,6 +73,8 @@ type Input struct {
 	BodyHTML      []byte
 	ListID        string
 	HasAttachment bool
+
+	prepared *view
 }
 
 // Compiled is a rule's conditions, ready to match. It may be used by several
@@ -77,7 +82,12 @@ type Input struct {
 type Compiled struct{ root node }
 
 // Match says whether the message meets the conditions. It never fails.
-func (c *Compiled) Match(in *Input) bool { return c.root.match(&view{Input: in}) }
+func (c *Compiled) Match(in *Input) bool {
+	if in.prepared == nil {
+		in.prepared = &view{Input: in}
+	}
+	return c.root.match(in.prepared)
+}
 
 // A node is one condition or a combination of some.
 type node interface{ match(v *view) bool }
@@ -109,19 +119,41 @@ func ValidateScope(scope, ref string) error {
 	return nil
 }
 
-// ScopeMatches says whether a rule of that scope applies to a message of the
-// account from that sender. Sender and domain match like the conditions
-// sender_email and sender_domain.
-func ScopeMatches(scope, ref, accountID, fromEmail string) bool {
+// Scope is a rule's scope, ready to match.
+type Scope struct {
+	kind   string
+	ref    string // an account's id, or a domain
+	sender sender
+}
+
+// CompileScope reads a scope that ValidateScope accepts.
+func CompileScope(scope, ref string) (Scope, error) {
+	if err := ValidateScope(scope, ref); err != nil {
+		return Scope{}, err
+	}
+	s := Scope{kind: scope, ref: ref}
 	switch scope {
+	case "sender":
+		s.sender = newSender(ref)
+	case "domain":
+		s.ref = cleanDomain(ref)
+	}
+	return s, nil
+}
+
+// Matches says whether a rule of that scope applies to a message of the
+// account. Sender and domain match like the conditions sender_email and
+// sender_domain.
+func (s Scope) Matches(accountID string, in *Input) bool {
+	switch s.kind {
 	case "global":
 		return true
 	case "account":
-		return ref != "" && ref == accountID
+		return s.ref == accountID
 	case "sender":
-		return checkSender(ref) == "" && newSender(ref).is(fromEmail)
+		return s.sender.is(in.FromEmail)
 	case "domain":
-		return checkDomain(ref) == "" && domainUnder(domainOf(fromEmail), cleanDomain(ref))
+		return domainUnder(domainOf(in.FromEmail), s.ref)
 	}
 	return false
 }

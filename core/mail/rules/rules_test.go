@@ -210,8 +210,9 @@ func TestScopes(t *testing.T) {
 		{"domain", "", "1", "ann", false},
 		{"other", "", "1", "", false},
 	} {
-		if got := ScopeMatches(tc.scope, tc.ref, tc.account, tc.from); got != tc.want {
-			t.Errorf("%+v: got %v", tc, got)
+		s, err := CompileScope(tc.scope, tc.ref)
+		if got := s.Matches(tc.account, &Input{FromEmail: tc.from}); got != tc.want || tc.want && err != nil {
+			t.Errorf("%+v: got %v, %v", tc, got, err)
 		}
 	}
 	for _, tc := range []struct{ scope, ref, path string }{
