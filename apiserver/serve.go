@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/fault"
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -51,6 +52,9 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	for _, r := range cfg.Reserved() {
 		log.Warn().Str("key", r.Key).Str("origin", r.Origin).Msg("this key is reserved: nothing acts on it yet")
 	}
+	for _, k := range cfg.Rehearsing() {
+		log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg(fault.Warning)
+	}
 	tel, err := startTelemetry(ctx, cfg, options.Lookup, log)
 	if err != nil {
 		return &wrongUse{err}
@@ -63,13 +67,19 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	ctx, hurry, stop := system.StopSignals(ctx)
 	defer stop()
 
-	db, schema, err := openDatabase(ctx, opt, cfg.Database.AutoMigrate)
+	sys := system.Skew(system.Real{}, cfg.Queue.ClockOffset.Duration)
+	opt.System = sys
+	file, schema, err := openDatabase(ctx, opt, cfg.Database.AutoMigrate)
 	if err != nil {
 		return err
 	}
+	db := libsql.DB(file)
+	if seed := cfg.Queue.FaultSeed; seed != 0 {
+		db = fault.New(file, seed, sys, log)
+	}
 	defer closeDatabase(ctx, db, log)
 
-	q := queue.New(db, system.Real{}, job.Known())
+	q := queue.New(db, sys, job.Known())
 	var draining atomic.Bool
 	handler, err := newHandler(service{
 		queue: q, mail: mail.NewStore(db, q, policy(cfg)), log: log,
@@ -157,7 +167,6 @@ func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (li
 		BusyTimeout: d.BusyTimeout.Duration, CallTimeout: d.CallTimeout.Duration,
 		RetryTimes: d.RetryAttempts - 1, // the first try is no repeat
 		RetryBase:  d.RetryBase.Duration, RetryMax: d.RetryMax.Duration,
-		System: system.Real{},
 	}, nil
 }
 
@@ -184,7 +193,7 @@ func openDatabase(ctx context.Context, opt libsql.Options, migrate bool) (db *li
 	return db, status.Latest, nil
 }
 
-func closeDatabase(ctx context.Context, db *libsql.File, log zerolog.Logger) {
+func closeDatabase(ctx context.Context, db libsql.DB, log zerolog.Logger) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBound)
 	defer cancel()
 	if err := db.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {

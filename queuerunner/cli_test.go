@@ -173,6 +173,14 @@ func TestConfigCheck(t *testing.T) {
 		}
 	})
 
+	t.Run("warns of what makes a service misbehave", func(t *testing.T) {
+		t.Parallel()
+		out := fine(t, none(t), "config", "check", "-set", "queue.fault_seed=7")
+		if !strings.Contains(out, "WARNING: queue.fault_seed (flag -set) is set: this makes the service misbehave on purpose") {
+			t.Errorf("%q", out)
+		}
+	})
+
 	t.Run("reports each mistake on a line, as the start does", func(t *testing.T) {
 		t.Parallel()
 		file := write(t, "postroom.toml", "[app]\nport = 70000\n[queue]\nlaese = \"1m\"\npoll = \"often\"\n")

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"flag"
+
+	"github.com/postroom/postroom/core/fault"
 )
 
 // configCheck is `config check`: what the services refuse at their start is
@@ -22,6 +24,11 @@ func configCheck(c *call, _ *flag.FlagSet) action {
 		}
 		for _, r := range cfg.Reserved() {
 			if err := c.printf("%s (%s) is reserved: nothing acts on it yet\n", r.Key, r.Origin); err != nil {
+				return err
+			}
+		}
+		for _, k := range cfg.Rehearsing() {
+			if err := c.printf("WARNING: %s (%s) is set: %s\n", k.Key, k.Origin, fault.Warning); err != nil {
 				return err
 			}
 		}

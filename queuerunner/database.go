@@ -41,7 +41,6 @@ func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (li
 		RetryTimes:  d.RetryAttempts - 1, // the first try is no repeat
 		RetryBase:   d.RetryBase.Duration,
 		RetryMax:    d.RetryMax.Duration,
-		System:      system.Real{},
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/fault"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
@@ -37,7 +38,8 @@ func runCommand(c *call, _ *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		sys := system.Real{}
+		sys := system.Skew(system.Real{}, cfg.Queue.ClockOffset.Duration)
+		opt.System = sys
 		r := &runner{cfg: cfg, database: opt, sys: sys, types: job.Known(), lookup: c.options.Lookup, self: self(sys)}
 		r.log, err = telemetry.NewLogger(c.stderr, cfg.Log.Level, cfg.LogFormat(telemetry.IsTerminal(c.stderr)),
 			"service", cfg.App.ServiceName, "runner", r.self.ID)
@@ -46,6 +48,9 @@ func runCommand(c *call, _ *flag.FlagSet) action {
 		}
 		for _, k := range cfg.Reserved() {
 			r.log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg("this key is reserved: nothing acts on it yet")
+		}
+		for _, k := range cfg.Rehearsing() {
+			r.log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg(fault.Warning)
 		}
 		ctx, hurry, stop := system.StopSignals(ctx)
 		defer stop()
@@ -96,12 +101,16 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	}
 	defer own.close()
 
-	db, schema, err := attach(ctx, r.sys, r.log, r.database, r.cfg.Database.AutoMigrate)
+	file, schema, err := attach(ctx, r.sys, r.log, r.database, r.cfg.Database.AutoMigrate)
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to do
 	}
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
+	}
+	db := libsql.DB(file)
+	if seed := r.cfg.Queue.FaultSeed; seed != 0 {
+		db = fault.New(file, seed, r.sys, r.log)
 	}
 	own.opened(db, schema)
 	defer func() {

@@ -108,6 +108,8 @@ func (l *loader) checkQueue(c *Config) {
 	}
 	l.duration("queue.poll", q.Poll, time.Millisecond, 5*time.Minute)
 	l.duration("queue.drain_timeout", q.DrainTimeout, 0, 24*time.Hour)
+	l.number("queue.fault_seed", q.FaultSeed, 0, 1_000_000_000)
+	l.duration("queue.clock_offset", q.ClockOffset, -240*time.Hour, 240*time.Hour)
 	l.that("queue.http_addr", q.HTTPAddr == "" || isListenAddress(q.HTTPAddr), "not a listen address",
 		"host:port with a port from 0 to 65535, or nothing for no listener")
 	const century = 100 * 365 * 24 * time.Hour

@@ -70,7 +70,9 @@ type Queue struct {
 	Poll               Duration `toml:"poll"`
 	DrainTimeout       Duration `toml:"drain_timeout"`
 	DebugJobs          bool     `toml:"debug_jobs"`
-	HTTPAddr           string   `toml:"http_addr"` // empty means no listener
+	FaultSeed          int64    `toml:"fault_seed"`   // zero makes no faults
+	ClockOffset        Duration `toml:"clock_offset"` // may be negative
+	HTTPAddr           string   `toml:"http_addr"`    // empty means no listener
 	RetentionCompleted Duration `toml:"retention_completed" reserved:"true"`
 	RetentionCanceled  Duration `toml:"retention_canceled" reserved:"true"`
 	RetentionFailed    Duration `toml:"retention_failed" reserved:"true"`

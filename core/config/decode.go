@@ -74,9 +74,7 @@ func (f field) setScalar(v reflect.Value, text string) fault {
 	case *Secret:
 		*p = NewSecret(text)
 	case *Duration:
-		if err = p.UnmarshalText([]byte(text)); errors.Is(err, errNegative) {
-			return fault{"a negative duration", "a duration of zero or more"}
-		}
+		err = p.UnmarshalText([]byte(text))
 	case *bool:
 		*p, err = strconv.ParseBool(text)
 	case *int, *int64:

@@ -189,7 +189,7 @@ func TestLayers(t *testing.T) {
 		if !reflect.DeepEqual(l.Queue.Limits, want) {
 			t.Errorf("got %v, want %v", l.Queue.Limits, want)
 		}
-		reserved := []ReservedKey{
+		reserved := []SetKey{
 			{"queue.limits.queues.mail", "flag -set"},
 			{`queue.limits.types."mail.sync"`, path + ":4"},
 			{`queue.limits.types."a.b"`, "flag -set"},
@@ -279,7 +279,7 @@ allowed_origins = ["https://ok.example", "https://bad.example/"]
 		"f:5:8: app.port: wrong type (a string); want a whole number",
 		"f:6:7: app.env: not one of its values; want dev or prod",
 		"f:7:1: app.port: set twice; want it once; it was set in line 5",
-		"f:8:15: app.drain_delay: a negative duration; want a duration of zero or more",
+		"f:8:15: app.drain_delay: out of range; want a duration from 0s to 1h",
 		"f:9:3: mail: wrong type (a list of tables); want a table [mail]",
 		"f:11:2: logg: unknown key; want perhaps log",
 		`f:14:9: queue.lease: wrong type (a whole number); want a duration such as "3s" or "1m30s"`,

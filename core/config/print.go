@@ -10,21 +10,34 @@ import (
 	"text/tabwriter"
 )
 
-// ReservedKey is a key that was set although nothing acts on it yet.
-type ReservedKey struct {
+// SetKey is a key that was set, and where.
+type SetKey struct {
 	Key    string `json:"key"`
 	Origin string `json:"origin"`
 }
 
-// Reserved lists the reserved keys that were set, in the order of Config.
-func (l *Loaded) Reserved() []ReservedKey {
-	var set []ReservedKey
+// Reserved lists the keys that were set although nothing acts on them yet, in
+// the order of Config.
+func (l *Loaded) Reserved() []SetKey {
+	var set []SetKey
 	for _, f := range l.shown() {
 		if at := l.origins[f.key]; f.reserved && at.known() {
-			set = append(set, ReservedKey{f.key, at.origin()})
+			set = append(set, SetKey{f.key, at.origin()})
 		}
 	}
 	return set
+}
+
+// Rehearsing lists the keys in force that make a service misbehave on purpose.
+func (l *Loaded) Rehearsing() []SetKey {
+	var on []SetKey
+	if key := "queue.fault_seed"; l.Queue.FaultSeed != 0 {
+		on = append(on, SetKey{key, l.Origin(key)})
+	}
+	if key := "queue.clock_offset"; l.Queue.ClockOffset.Duration != 0 {
+		on = append(on, SetKey{key, l.Origin(key)})
+	}
+	return on
 }
 
 // Origin says where the value of a key came from: "default", "file:line",

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestPrint(t *testing.T) {
@@ -57,7 +58,7 @@ func TestPrint(t *testing.T) {
 		if want := len(l.fields); len(lines) != want {
 			t.Errorf("%d lines, want %d", len(lines), want)
 		}
-		want := []ReservedKey{
+		want := []SetKey{
 			{"database.auth_token", "env LIBSQL_AUTH_TOKEN"}, {`queue.limits.types."a.b"`, l.File + ":5"}, {"imap.idle", l.File + ":7"},
 		}
 		if got := l.Reserved(); !slices.Equal(got, want) {
@@ -87,6 +88,18 @@ func TestOriginOfAnUnknownKey(t *testing.T) {
 	t.Parallel()
 	if got := load(t, "").Origin("app.prot"); got != "" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestRehearsing(t *testing.T) {
+	t.Parallel()
+	if got := load(t, "queue.fault_seed = 0").Rehearsing(); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+	l := load(t, "queue.fault_seed = 7", "QUEUE_CLOCK_OFFSET", "-10m")
+	want := []SetKey{{"queue.fault_seed", l.File + ":1"}, {"queue.clock_offset", "env QUEUE_CLOCK_OFFSET"}}
+	if got := l.Rehearsing(); !slices.Equal(got, want) || l.Queue.ClockOffset.Duration != -10*time.Minute {
+		t.Errorf("got %v, offset %v", got, l.Queue.ClockOffset)
 	}
 }
 

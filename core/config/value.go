@@ -66,20 +66,13 @@ func (s *Secret) UnmarshalText(text []byte) error {
 // Duration is a time.Duration whose text is Go's: "3s", "1m30s".
 type Duration struct{ time.Duration }
 
-var (
-	errDuration = errors.New("not a duration")
-	errNegative = errors.New("a negative duration")
-)
+var errDuration = errors.New("not a duration")
 
-// UnmarshalText parses text and refuses a negative duration. Its errors never
-// contain the text.
+// UnmarshalText parses text. Its errors never contain the text.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
 		return errDuration
-	}
-	if v < 0 {
-		return errNegative
 	}
 	d.Duration = v
 	return nil

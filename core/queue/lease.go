@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -326,11 +327,26 @@ type Rescued struct {
 
 // Rescue takes back jobs whose lease has run out, up to a hundred.
 func (q *Queue) Rescue(ctx context.Context) ([]Rescued, error) {
+	return q.rescue(ctx, &libsql.Batch{})
+}
+
+// TakeAway ends the lease of one running job as if it had run out, and takes
+// the job back: what a rescuer does that takes a living runner for dead. A job
+// that was taken back before is spared. Package fault rehearses lease losses
+// with it.
+func (q *Queue) TakeAway(ctx context.Context) ([]Rescued, error) {
+	var random [4]byte
+	q.sys.Read(random[:])
 	var b libsql.Batch
+	b.Exec(sqlTakeAway, int64(binary.BigEndian.Uint32(random[:])))
+	return q.rescue(ctx, &b)
+}
+
+func (q *Queue) rescue(ctx context.Context, b *libsql.Batch) ([]Rescued, error) {
 	b.Exec(sqlRescueRuns)
 	b.Exec(sqlRescueKeys)
 	n := b.Query(sqlRescue)
-	res, err := q.db.Write(ctx, &b)
+	res, err := q.db.Write(ctx, b)
 	if err != nil {
 		return nil, fmt.Errorf("rescue: %w", err)
 	}

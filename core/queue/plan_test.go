@@ -42,6 +42,7 @@ func TestQueryPlans(t *testing.T) {
 		{"look", sqlLook, nil, false},
 		{"guard", sqlGuard, []any{"i", "t"}, false},
 		{"rescue runs", sqlRescueRuns, nil, false},
+		{"take away", sqlTakeAway, []any{1}, true},
 		{"rescue keys", sqlRescueKeys, nil, false},
 		{"rescue", sqlRescue, nil, true},
 		{"cancel key", sqlCancelKey, []any{"i"}, false},

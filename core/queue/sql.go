@@ -325,6 +325,13 @@ const sqlRescue = `UPDATE jobs AS j SET
 // crashBudget is how many crashes a job may have before it must run alone.
 const crashBudget = `3`
 
+// sqlTakeAway makes one lease run out, for the statements of the rescue that
+// come after it. The argument chooses among the jobs in hand.
+const sqlTakeAway = `UPDATE jobs SET lease_expires_at = c.ms - 1 FROM db_clock AS c
+ WHERE jobs.seq = (SELECT i.seq FROM jobs AS i INDEXED BY jobs_lease
+   WHERE i.state = 'running' AND i.lease_expires_at IS NOT NULL AND i.crashes = 0
+   ORDER BY (i.seq * ?) % 10007 LIMIT 1)`
+
 // Cancel. A queued job ends at once and frees its key; a running one is asked
 // to stop.
 const sqlCancelKey = `DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN

@@ -51,3 +51,19 @@ type realTimer struct{ t *time.Timer }
 func (r realTimer) C() <-chan time.Time   { return r.t.C }
 func (r realTimer) Reset(d time.Duration) { r.t.Reset(d) }
 func (r realTimer) Stop()                 { r.t.Stop() }
+
+// Skew returns s with a clock that is off by offset: a machine whose clock is
+// wrong, for rehearsals.
+func Skew(s System, offset time.Duration) System {
+	if offset == 0 {
+		return s
+	}
+	return skewed{s, offset}
+}
+
+type skewed struct {
+	System
+	offset time.Duration
+}
+
+func (s skewed) Now() time.Time { return s.System.Now().Add(s.offset) }

@@ -276,3 +276,26 @@ func TestARunnerThatWasFrozenJudgesNobody(t *testing.T) {
 		t.Errorf("a frozen runner took a job back at look %d, want 11: after a whole lease", n)
 	}
 }
+
+func TestAJobWhoseClaimWasAnsweredTooLateIsNotRun(t *testing.T) {
+	t.Parallel()
+	w, clock, _ := timed(t, func(context.Context, *Job[json.RawMessage]) (any, error) {
+		t.Error("the handler was called")
+		return nil, nil
+	})
+	e, err := w.q.Enqueue(t.Context(), job.New{Type: job.ActionExecute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, err := w.q.Claim(t.Context(), queue.ClaimRequest{Runner: "runner", Token: w.q.NewToken(), Types: []string{job.ActionExecute}, Limit: 1, Lease: testLease})
+	if err != nil || len(claim.Jobs) != 1 {
+		t.Fatalf("%+v, %v", claim, err)
+	}
+	clock.move(testLease)
+	w.start(t.Context(), claim.Jobs[0])
+	<-w.freed
+	d, err := w.q.Detail(t.Context(), e.ID)
+	if err != nil || d.State != job.Queued || d.Attempts != 0 || len(d.Runs) != 1 || d.Runs[0].Outcome != "handed_back" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}

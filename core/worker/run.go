@@ -90,7 +90,15 @@ func (w *Worker) work(r *activeRun) error {
 	defer stop()
 	handlerCtx = step.NewContext(handlerCtx, step.NewRecorder(w.q.DB(), c.Lease, c.Run, w.sys.Now))
 	run := &Run{claimed: c, queue: w.q}
-	result, stack, err := w.protect(handlerCtx, run)
+	var result any
+	var stack string
+	var err error
+	if w.sys.Now().Before(r.leaseEnds()) {
+		result, stack, err = w.protect(handlerCtx, run)
+	} else { // the claim's reply came so late that another may have the job
+		r.cancel(queue.ErrLeaseLost)
+		err = queue.ErrLeaseLost
+	}
 	if run.committed.Load() {
 		if err != nil {
 			r.log.Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")

@@ -72,6 +72,10 @@ var Rules = []Rule{
 		Why: "the core knows nothing of the services built on it",
 	},
 	{
+		Who: []string{root + "core"}, Forbid: []string{core + "fault"},
+		Why: "faults are put on where a service is wired together, so that no package behaves differently in a rehearsal",
+	},
+	{
 		Forbid: []string{"github.com/rs/zerolog/log"}, Tests: true,
 		Why: "a global logger escapes the configuration and the tests",
 	},

@@ -128,6 +128,8 @@ func TestEveryRuleCanFail(t *testing.T) {
 		"the apiserver imports the runner": {[]Package{imports(root+"apiserver", root+"queuerunner/x")}, "deployed apart"},
 		"the runner imports the apiserver": {[]Package{tests(root+"queuerunner", root+"apiserver")}, "deployed apart"},
 		"the core imports a service":       {[]Package{imports(core+"x", root+"queuerunner")}, "knows nothing of the services"},
+		"a service rehearses failure":      {[]Package{imports(root+"queuerunner", core+"fault")}, ""},
+		"the worker makes faults":          {[]Package{imports(core+"worker", core+"fault")}, "in a rehearsal"},
 		"a logger of its own":              {[]Package{imports(core+"queue", "github.com/rs/zerolog")}, ""},
 		"the global logger":                {[]Package{imports(core+"queue", "github.com/rs/zerolog/log")}, "global logger"},
 		"no package comment":               {[]Package{{Path: core + "x"}}, "has 0 package comments"},
