@@ -54,7 +54,8 @@ func (h Health) Healthz(w http.ResponseWriter, r *http.Request) {
 }
 
 // Readyz says whether the service wants traffic: it works, the schema is the
-// one it needs, and writers get their turn. It takes at most two seconds.
+// one it needs, writers get their turn, and the disk has room. It takes at
+// most two seconds.
 func (h Health) Readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), writerWait)
 	defer cancel()
@@ -73,6 +74,8 @@ func (h Health) Readyz(w http.ResponseWriter, r *http.Request) {
 	switch state {
 	case "blocked":
 		body.Status = "writer_blocked"
+	case "full":
+		body.Status = "disk_full"
 	case "unavailable":
 		body.Status = "unavailable"
 	}
@@ -100,6 +103,8 @@ func (h Health) writer(ctx context.Context) string {
 	switch class := libsql.ClassOf(err); {
 	case waited >= writerWait, class == libsql.Busy, class == libsql.Canceled, class == libsql.Unknown:
 		return "blocked"
+	case class == libsql.Full:
+		return "full"
 	case err != nil:
 		return "unavailable"
 	}

@@ -34,8 +34,9 @@ type DB interface {
 	Read(ctx context.Context, stmts ...Stmt) ([]Result, error)
 	// Health reads the schema version. Concurrent calls share one probe.
 	Health(ctx context.Context) (schema int64, err error)
-	// ProbeWriter takes and gives back the write lock. Concurrent calls share
-	// one probe; the duration says how long that one has been waiting.
+	// ProbeWriter takes and gives back the write lock, and after a commit that
+	// found no room it looks whether there is some again. Concurrent calls
+	// share one probe; the duration says how long that one has been waiting.
 	ProbeWriter(ctx context.Context) (waited time.Duration, err error)
 	// Watch returns a channel that receives after other processes may have
 	// committed; nil when there is no such signal and the caller must poll.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -39,7 +40,8 @@ type writer struct {
 	done chan struct{}
 	conn *conn
 
-	written int // bytes taken since memory was last given back
+	written int         // bytes taken since memory was last given back
+	full    atomic.Bool // the last commit found no room
 }
 
 func (w *writer) start(f *File) {
@@ -224,8 +226,12 @@ func (w *writer) commitGroup() {
 		if cls := ClassOf(err); cls == Corrupt || cls == Unknown || cls == Unavailable {
 			w.release()
 		}
+		w.full.Store(ClassOf(err) == Full)
 		answer(group, err)
 		return
+	}
+	if statements > 0 {
+		w.full.Store(false)
 	}
 	w.f.opt.OnCommit(len(group), statements)
 	answer(group, nil)

@@ -148,7 +148,7 @@ func (w *Worker) outcome(ctx context.Context, r *activeRun, result any, stack st
 	// A run that was cut off is not the job's fault. After a lost lease the
 	// fence lets this through only if nobody has taken the job back yet.
 	if (errors.Is(cause, ErrShutdown) || errors.Is(cause, queue.ErrLeaseLost)) && stack == "" && !job.IsFatal(err) {
-		return queue.Outcome{Kind: queue.HandedBack}
+		return queue.Outcome{Kind: queue.HandedBack, Error: err.Error()}
 	}
 	if errors.Is(cause, ErrTimeout) {
 		err = fmt.Errorf("timed out after %s: %w", w.types.Lookup(r.claimed.Type).Timeout, err)
@@ -173,7 +173,7 @@ func (w *Worker) store(r *activeRun, o queue.Outcome) {
 		switch {
 		case errors.Is(err, queue.ErrLeaseLost):
 			w.metrics.finished(r.claimed.Type, "lease_lost")
-			r.log.Warn().Ctx(ctx).Str("outcome", string(o.Kind)).Msg("the lease was lost before the outcome could be stored; nothing was changed")
+			r.log.Warn().Ctx(ctx).Str("outcome", string(o.Kind)).Str("error", o.Error).Msg("the lease was lost before the outcome could be stored; nothing was changed")
 			return
 		case libsql.ClassOf(err) == libsql.Invalid || libsql.ClassOf(err) == libsql.Constraint:
 			if o.Kind == queue.Fatal {
