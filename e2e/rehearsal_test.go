@@ -59,8 +59,8 @@ func TestARehearsalOfFailuresLosesAndDoublesNothing(t *testing.T) {
 	n := 0
 	for range scale(t) {
 		for _, list := range [][]newJob{
-			jobs(2000, "debug.echo", func(i int) any { return i }),
-			jobs(200, "debug.steps", func(i int) any { return map[string]int{"n": 5, "fail_after": i % 6} }),
+			jobs(1000, "debug.echo", func(i int) any { return i }),
+			jobs(100, "debug.steps", func(i int) any { return map[string]int{"n": 5, "fail_after": i % 6} }),
 			jobs(20, "debug.sleep", func(int) any { return map[string]int{"ms": 1000} }),
 		} {
 			api.enqueue(list)
@@ -68,6 +68,7 @@ func TestARehearsalOfFailuresLosesAndDoublesNothing(t *testing.T) {
 		}
 	}
 	mails := messages(t)
+	mails = mails[:min(len(mails), 100*scale(t))]
 	for _, raw := range mails {
 		s.until("the message is taken in", func() bool {
 			r := api.do("POST", "/v1/messages?account="+account, "message/rfc822", bytes.NewReader(raw))
