@@ -56,7 +56,7 @@ const (
 	MaxPriority    = 100
 	MaxAttempts    = 1000
 	MaxAfter       = 10_000 // jobs that one job comes after
-	MaxJSONDepth   = 500 // SQLite's JSON parser stops at 1,000
+	MaxJSONDepth   = 500    // SQLite's JSON parser stops at 1,000
 	DefaultQueue   = "default"
 	DefaultKeyTTL  = 24 * time.Hour
 	PriorityBoost  = 30 * time.Second // how much older one step of priority makes a job

@@ -259,7 +259,9 @@ type Batch struct {
 }
 
 // NewBatch starts a batch that [Queue.Write] applies.
-func (q *Queue) NewBatch(ctx context.Context) *Batch { return &Batch{q: q, ctx: ctx, jobs: map[string]after{}} }
+func (q *Queue) NewBatch(ctx context.Context) *Batch {
+	return &Batch{q: q, ctx: ctx, jobs: map[string]after{}}
+}
 
 // Enqueue records that the job is stored with the batch, and returns its id.
 // If the job has a key that another one holds, that one stands for it. A job

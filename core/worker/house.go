@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
 )
 
@@ -158,7 +159,11 @@ func (w *Worker) lookAround(ctx context.Context) error {
 	w.note("rescue", err)
 	for _, r := range rescued {
 		w.metrics.finished(r.Type, "rescued")
-		w.log.Warn().Str("job_id", r.ID).Str("job_type", r.Type).Int64("crashes", r.Crashes).
+		line := w.log.Warn()
+		if r.State == job.Failed {
+			line = w.log.Error()
+		}
+		line.Str("job_id", r.ID).Str("job_type", r.Type).Int64("crashes", r.Crashes).Bool("runs_alone_next", r.Solo).
 			Str("state", string(r.State)).Msg("took back a job whose runner stopped renewing its lease")
 	}
 	return err
@@ -234,7 +239,7 @@ func (w *Worker) pass(s queue.Sight) {
 		default:
 		}
 	}
-	if s.Ready {
+	if s.Ready || s.Suspect {
 		w.signal()
 	}
 }

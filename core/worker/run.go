@@ -42,8 +42,9 @@ func (r *activeRun) extend(to time.Time) {
 	r.deadline = to
 }
 
-// start takes a slot for a claimed job and runs it.
-func (w *Worker) start(ctx context.Context, c queue.Claimed) {
+// start takes a slot for a claimed job and runs it, once prepare, where there
+// is one, says so. done is closed when the slot is free again.
+func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activeRun) bool) (r *activeRun, done <-chan struct{}) {
 	info := telemetry.JobInfo{ID: c.JobID, Type: c.Type, Queue: c.Queue, Attempt: int(c.Attempt)}
 	if c.Run > c.Attempt {
 		info.LinkTo = c.TraceParent // snoozed before, perhaps for ever: a trace of its own
@@ -52,7 +53,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed) {
 	}
 	ctx, span := telemetry.QueueJob(ctx, info)
 	ctx, cancel := context.WithCancelCause(ctx)
-	r := &activeRun{claimed: c, cancel: cancel, deadline: c.Deadline}
+	r = &activeRun{claimed: c, cancel: cancel, deadline: c.Deadline}
 	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
 	r.ctx = ctx
 	w.mu.Lock()
@@ -68,8 +69,13 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed) {
 		default:
 		}
 	}
+	ended := make(chan struct{})
 	w.sys.Go("job", func() {
-		err := w.work(r)
+		defer close(ended)
+		var err error
+		if prepare == nil || prepare(r) {
+			err = w.work(r)
+		}
 		telemetry.End(span, err)
 		cancel(nil)
 		w.mu.Lock()
@@ -80,6 +86,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed) {
 		default:
 		}
 	})
+	return r, ended
 }
 
 // work runs the handler and stores what became of the job. The error returned

@@ -63,6 +63,9 @@ type Worker struct {
 	troubles map[string]libsql.Class
 	reported map[string]bool // unknown job types already warned of
 	metrics  metrics
+
+	nextSolo time.Time // before when no job is made to run alone
+	soloWait time.Duration
 }
 
 // New returns a worker for the given handlers.
@@ -71,7 +74,7 @@ func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger,
 		cfg: cfg, q: q, sys: sys, types: types, log: log,
 		bound: map[string]Binding{}, active: map[*activeRun]struct{}{},
 		wake: make(chan struct{}, 1), dueIn: make(chan time.Duration, 1), earlier: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
-		troubles: map[string]libsql.Class{}, reported: map[string]bool{},
+		troubles: map[string]libsql.Class{}, reported: map[string]bool{}, soloWait: 5 * time.Minute,
 	}
 	for _, b := range bindings {
 		if _, known := types[b.Type]; !known {
@@ -154,7 +157,7 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			}
 			continue
 		}
-		full, next, err := w.claim(work, free)
+		got, err := w.claim(work, free)
 		if err != nil {
 			// Looking around will show when the database is back; until
 			// then the tries become rarer, up to the poll interval.
@@ -163,11 +166,14 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			continue
 		}
 		backoff = w.cfg.Poll / 10
-		if full {
+		if got.Suspect {
+			w.solo(ctx, work)
+		}
+		if len(got.Jobs) == free {
 			continue // there may be more
 		}
-		if next != nil {
-			due.Reset(*next)
+		if got.NextDue != nil {
+			due.Reset(*got.NextDue)
 		}
 		w.waitForReason(ctx, due)
 	}
@@ -200,13 +206,9 @@ func (w *Worker) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// claim takes jobs for the free slots and starts them. full says that every
-// slot was filled.
-func (w *Worker) claim(ctx context.Context, free int) (full bool, next *time.Duration, err error) {
-	req := queue.ClaimRequest{
-		Runner: w.cfg.Runner.ID, Token: w.q.NewToken(), Types: w.cfg.Runner.Types,
-		Queues: w.cfg.Queues, Limit: free, Lease: w.cfg.Lease,
-	}
+// claim takes jobs for the free slots and starts them.
+func (w *Worker) claim(ctx context.Context, free int) (queue.Claim, error) {
+	req := w.request(free)
 	deadline := w.sys.Now().Add(w.cfg.Lease)
 	got, err := w.q.Claim(ctx, req)
 	if libsql.ClassOf(err) == libsql.Unknown {
@@ -215,12 +217,19 @@ func (w *Worker) claim(ctx context.Context, free int) (full bool, next *time.Dur
 	}
 	w.note("claim", err)
 	if err != nil {
-		return false, nil, err
+		return queue.Claim{}, err
 	}
 	for _, c := range got.Jobs {
-		w.start(ctx, c)
+		w.start(ctx, c, nil)
 	}
-	return len(got.Jobs) == free, got.NextDue, nil
+	return got, nil
+}
+
+func (w *Worker) request(limit int) queue.ClaimRequest {
+	return queue.ClaimRequest{
+		Runner: w.cfg.Runner.ID, Token: w.q.NewToken(), Types: w.cfg.Runner.Types,
+		Queues: w.cfg.Queues, Limit: limit, Lease: w.cfg.Lease,
+	}
 }
 
 // recoverClaim asks until it gets an answer or the leases in question have
