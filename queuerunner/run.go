@@ -5,7 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -121,6 +123,9 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 
 	q := queue.New(db, r.sys, r.types)
 	mailAgent := agent.New(ctx, mail.NewStore(db, q, policy(r.cfg)), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
+	if err := r.seedLimits(ctx, q); err != nil {
+		return err
+	}
 	w, err := r.worker(q, handlers(r.cfg, mailAgent))
 	if err != nil {
 		return err
@@ -152,6 +157,9 @@ func (r *runner) worker(q *queue.Queue, bindings []worker.Binding) (*worker.Work
 	return worker.New(q, r.sys, r.types, r.log, worker.Config{
 		Runner: r.self, Queues: queues, Concurrency: c.Concurrency, Lease: c.Lease.Duration,
 		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, DrainTimeout: c.DrainTimeout.Duration,
+		Retention: queue.Retention{
+			Completed: c.RetentionCompleted.Duration, Canceled: c.RetentionCanceled.Duration, Failed: c.RetentionFailed.Duration,
+		},
 	}, bindings...)
 }
 
@@ -161,6 +169,39 @@ func (r *runner) ensureAccounts(ctx context.Context, a *agent.Agent) {
 	if err != nil && ctx.Err() == nil {
 		r.log.Error().Err(err).Msg("the accounts were not woken; they are synced when their time comes")
 	}
+}
+
+// seedLimits brings configured limits that are new or have changed into the
+// database, before the first job is claimed.
+func (r *runner) seedLimits(ctx context.Context, q *queue.Queue) error {
+	limits := configuredLimits(r.cfg.Queue.Limits)
+	err := persist(ctx, r.sys, r.log, "apply the limits", func() error { return q.SeedLimits(ctx, limits) })
+	if ctx.Err() != nil {
+		return nil // told to stop before there was anything to do
+	}
+	return err
+}
+
+func configuredLimits(c config.Limits) []queue.Limit {
+	var out []queue.Limit
+	add := func(scope string, most map[string]int) {
+		for _, name := range slices.Sorted(maps.Keys(most)) {
+			n := int64(most[name])
+			out = append(out, queue.Limit{Scope: scope, Name: name, MaxRunning: &n})
+		}
+	}
+	add(queue.LimitQueue, c.Queues)
+	add(queue.LimitType, c.Types)
+	add(queue.LimitKey, c.Keys)
+	for _, name := range slices.Sorted(maps.Keys(c.Intervals)) {
+		interval := c.Intervals[name].Duration
+		if i := slices.IndexFunc(out, func(l queue.Limit) bool { return l.Scope == queue.LimitKey && l.Name == name }); i >= 0 {
+			out[i].Interval = interval
+		} else {
+			out = append(out, queue.Limit{Scope: queue.LimitKey, Name: name, Interval: interval})
+		}
+	}
+	return out
 }
 
 // self describes this start of the program.

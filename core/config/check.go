@@ -113,13 +113,17 @@ func (l *loader) checkQueue(c *Config) {
 	l.that("queue.http_addr", q.HTTPAddr == "" || isListenAddress(q.HTTPAddr), "not a listen address",
 		"host:port with a port from 0 to 65535, or nothing for no listener")
 	const century = 100 * 365 * 24 * time.Hour
-	l.duration("queue.retention_completed", q.RetentionCompleted, time.Millisecond, century)
-	l.duration("queue.retention_canceled", q.RetentionCanceled, time.Millisecond, century)
-	l.duration("queue.retention_failed", q.RetentionFailed, time.Millisecond, century)
+	l.duration("queue.retention_completed", q.RetentionCompleted, 0, century)
+	l.duration("queue.retention_canceled", q.RetentionCanceled, 0, century)
+	l.duration("queue.retention_failed", q.RetentionFailed, 0, century)
 	for _, f := range l.out.entries {
 		l.that(f.key, isName(f.entry), "not a name", wantName)
-		if n := f.in(c).MapIndex(reflect.ValueOf(f.entry)); n.IsValid() {
-			l.number(f.key, n.Int(), 1, 1_000_000)
+		switch n := f.in(c).MapIndex(reflect.ValueOf(f.entry)); {
+		case !n.IsValid():
+		case f.typ == durationType:
+			l.duration(f.key, Duration{time.Duration(n.Field(0).Int())}, time.Millisecond, 24*time.Hour)
+		default:
+			l.number(f.key, n.Int(), 0, 1_000_000)
 		}
 	}
 }

@@ -70,19 +70,24 @@ type Queue struct {
 	Poll               Duration `toml:"poll"`
 	DrainTimeout       Duration `toml:"drain_timeout"`
 	DebugJobs          bool     `toml:"debug_jobs"`
-	FaultSeed          int64    `toml:"fault_seed"`   // zero makes no faults
-	ClockOffset        Duration `toml:"clock_offset"` // may be negative
-	HTTPAddr           string   `toml:"http_addr"`    // empty means no listener
-	RetentionCompleted Duration `toml:"retention_completed" reserved:"true"`
-	RetentionCanceled  Duration `toml:"retention_canceled" reserved:"true"`
-	RetentionFailed    Duration `toml:"retention_failed" reserved:"true"`
-	Limits             Limits   `toml:"limits" reserved:"true"`
+	FaultSeed          int64    `toml:"fault_seed"`          // zero makes no faults
+	ClockOffset        Duration `toml:"clock_offset"`        // may be negative
+	HTTPAddr           string   `toml:"http_addr"`           // empty means no listener
+	RetentionCompleted Duration `toml:"retention_completed"` // zero keeps for ever
+	RetentionCanceled  Duration `toml:"retention_canceled"`
+	RetentionFailed    Duration `toml:"retention_failed"`
+	Limits             Limits   `toml:"limits"`
 }
 
-// Limits caps how many jobs run at once, by queue name and by job type.
+// Limits caps how many jobs run at once, by queue, by job type and by limit
+// key, and how close two starts of a key may be. They are seeds: the database
+// has the limits that are in force.
 type Limits struct {
 	Queues map[string]int `toml:"queues"`
 	Types  map[string]int `toml:"types"`
+	Keys   map[string]int `toml:"keys"` // the name * stands for each key that has none of its own
+
+	Intervals map[string]Duration `toml:"intervals"` // by key, between two starts
 }
 
 // API says who may call the HTTP API and how much they may send.
@@ -189,7 +194,7 @@ func Default() Config {
 			RetentionCompleted: Duration{24 * time.Hour},
 			RetentionCanceled:  Duration{24 * time.Hour},
 			RetentionFailed:    Duration{720 * time.Hour},
-			Limits:             Limits{Queues: map[string]int{}, Types: map[string]int{}},
+			Limits:             Limits{Queues: map[string]int{}, Types: map[string]int{}, Keys: map[string]int{}, Intervals: map[string]Duration{}},
 		},
 		API: API{
 			Tokens:         []Secret{},

@@ -178,24 +178,19 @@ func TestLayers(t *testing.T) {
 
 	t.Run("a limit table is filled by file and flags", func(t *testing.T) {
 		t.Parallel()
-		path := write(t, "[queue.limits]\nqueues = { mail = 5 }\n[queue.limits.types]\n\"mail.sync\" = 2\n")
+		path := write(t, "[queue.limits]\nqueues = { mail = 5 }\n[queue.limits.types]\n\"mail.sync\" = 2\n[queue.limits.intervals]\nacc = \"250ms\"\n")
 		l, err := Load(Options{Path: path, Flags: []Setting{
-			{"-set", "queue.limits.queues.mail", "6"}, {"-set", "queue.limits.types.a.b", "7"},
+			{"-set", "queue.limits.queues.mail", "6"}, {"-set", "queue.limits.types.a.b", "7"}, {"-set", "queue.limits.keys.*", "1"},
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := Limits{Queues: map[string]int{"mail": 6}, Types: map[string]int{"mail.sync": 2, "a.b": 7}}
+		want := Limits{
+			Queues: map[string]int{"mail": 6}, Types: map[string]int{"mail.sync": 2, "a.b": 7}, Keys: map[string]int{"*": 1},
+			Intervals: map[string]Duration{"acc": {250 * time.Millisecond}},
+		}
 		if !reflect.DeepEqual(l.Queue.Limits, want) {
 			t.Errorf("got %v, want %v", l.Queue.Limits, want)
-		}
-		reserved := []SetKey{
-			{"queue.limits.queues.mail", "flag -set"},
-			{`queue.limits.types."mail.sync"`, path + ":4"},
-			{`queue.limits.types."a.b"`, "flag -set"},
-		}
-		if got := l.Reserved(); !slices.Equal(got, reserved) {
-			t.Errorf("reserved: %v, want %v", got, reserved)
 		}
 	})
 
@@ -257,7 +252,7 @@ concurrency = 0
 queues = ["a", 5]
 heartbeat = "40s"
 debug_jobs = 'yes'
-limits.queues = { a = "x", b = 0, " " = 5, "" = 5 }
+limits.queues = { a = "x", b = -1, " " = 5, "" = 5 }
 [queue.limits.types.x]
 y = 1
 [database]
@@ -287,9 +282,9 @@ allowed_origins = ["https://ok.example", "https://bad.example/"]
 		"f:16:16: queue.queues: wrong type (a list with a whole number); want a list of strings",
 		"f:18:14: queue.debug_jobs: wrong type (a string); want true or false",
 		"f:19:23: queue.limits.queues.a: wrong type (a string); want a whole number",
-		"f:19:32: queue.limits.queues.b: out of range; want a whole number from 1 to 1000000",
-		`f:19:41: queue.limits.queues." ": not a name; want a name, not empty and without spaces around it`,
-		`f:19:49: queue.limits.queues."": not a name; want a name, not empty and without spaces around it`,
+		"f:19:32: queue.limits.queues.b: out of range; want a whole number from 0 to 1000000",
+		`f:19:42: queue.limits.queues." ": not a name; want a name, not empty and without spaces around it`,
+		`f:19:50: queue.limits.queues."": not a name; want a name, not empty and without spaces around it`,
 		"f:20:2: queue.limits.types.x: wrong type (a table); want a whole number",
 		"f:23:11: database.readers: out of range; want a whole number from 1 to 64",
 		`f:24:16: database.busy_timeout: not understood; want a duration such as "3s" or "1m30s"`,

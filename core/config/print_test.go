@@ -47,8 +47,8 @@ func TestPrint(t *testing.T) {
 			"database.auth_token":      `"***" # env LIBSQL_AUTH_TOKEN, reserved`,
 			"api.token":                `"" # default`,
 			"telemetry.sample_ratio":   "1.0 # default",
-			"queue.limits.queues":      "{} # default, reserved",
-			`queue.limits.types."a.b"`: "3 # " + l.File + ":5, reserved",
+			"queue.limits.queues":      "{} # default",
+			`queue.limits.types."a.b"`: "3 # " + l.File + ":5",
 			"policy.approval_always":   `["delete", "forward", "auto_reply", "escalate"] # default`,
 		} {
 			if lines[key] != want {
@@ -59,7 +59,7 @@ func TestPrint(t *testing.T) {
 			t.Errorf("%d lines, want %d", len(lines), want)
 		}
 		want := []SetKey{
-			{"database.auth_token", "env LIBSQL_AUTH_TOKEN"}, {`queue.limits.types."a.b"`, l.File + ":5"}, {"imap.idle", l.File + ":7"},
+			{"database.auth_token", "env LIBSQL_AUTH_TOKEN"}, {"imap.idle", l.File + ":7"},
 		}
 		if got := l.Reserved(); !slices.Equal(got, want) {
 			t.Errorf("reserved: %v, want %v", got, want)

@@ -38,6 +38,8 @@ func TestQueryPlans(t *testing.T) {
 		{"after release", sqlAfterRelease, nil, false},
 		{"after take", sqlAfterTake, nil, false},
 		{"after done", sqlAfterDone, nil, false},
+		{"prune", sqlPrune, []any{1, 1, 1, 1}, false},
+		{"prune keys", sqlPruneKeys, []any{1}, false},
 		{"unknown types", sqlUnknownTypes, nil, true},
 		{"look", sqlLook, nil, false},
 		{"guard", sqlGuard, []any{"i", "t"}, false},

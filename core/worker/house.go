@@ -192,6 +192,38 @@ func (w *Worker) reportUnknown(ctx context.Context) {
 	}
 }
 
+// Retention is done in small batches that leave the writer to others for most
+// of the time: the wait after a batch is four times as long as it took.
+const (
+	pruneInterval = time.Minute
+	pruneBatch    = 50
+	pruneLeast    = 10
+	pruneMost     = 500
+	pruneTarget   = 5 * time.Millisecond
+)
+
+// prune deletes what has been kept for long enough.
+func (w *Worker) prune(ctx context.Context) error {
+	for size := pruneBatch; ; {
+		began := w.sys.Now()
+		n, err := w.q.Prune(ctx, w.cfg.Retention, size)
+		if ctx.Err() != nil {
+			return nil
+		}
+		w.note("prune", err)
+		if err != nil || n < size {
+			return err
+		}
+		took := w.sys.Now().Sub(began)
+		if took > 2*pruneTarget {
+			size = max(size/2, pruneLeast)
+		} else if took < pruneTarget {
+			size = min(size*2, pruneMost)
+		}
+		w.pause(ctx, max(4*took, pruneTarget))
+	}
+}
+
 // How the database is looked at after another process's commit was signaled:
 // the signal comes before the commit can be read, so the looks go on for a
 // while, never closer than five milliseconds after the first.

@@ -20,7 +20,8 @@ import (
 	"github.com/postroom/postroom/core/system"
 )
 
-// Config says how a worker works. All fields are required.
+// Config says how a worker works. All fields but Queues and Retention are
+// required.
 type Config struct {
 	Runner       queue.Runner // ID, Host, PID, Version; the rest is filled in
 	Queues       []string     // nil for all
@@ -29,6 +30,7 @@ type Config struct {
 	Heartbeat    time.Duration
 	Poll         time.Duration // slowest fallback when nothing signals
 	DrainTimeout time.Duration
+	Retention    queue.Retention // the zero value keeps every job
 }
 
 // Why a handler's context ended: see context.Cause.
@@ -133,6 +135,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.every(w.cfg.Heartbeat, w.announce)(ctx)
 	})
 	start("look around", ctx, w.every(min(w.cfg.Poll, w.cfg.Heartbeat), w.lookAround))
+	start("prune", ctx, w.every(pruneInterval, w.prune))
 	start("watch", ctx, w.watch)
 	w.claimLoop(ctx, work)
 	w.drain(work)
