@@ -7,6 +7,7 @@ DROP TRIGGER jobs_key_state;
 DROP TRIGGER jobs_wait_update;
 DROP TRIGGER jobs_wait_insert;
 DROP TABLE job_log;
+DELETE FROM meta WHERE key = 'log_pruned_to';
 DROP TABLE job_deps;
 DROP TABLE limit_keys;
 DROP TABLE limits;

@@ -128,8 +128,13 @@ CREATE TRIGGER jobs_log_update AFTER UPDATE OF state ON jobs WHEN new.state <> o
   INSERT INTO job_log(job, run, state, created_at) VALUES (new.seq, new.claims, new.state, new.updated_at);
 END;
 
+-- log_pruned_to is the highest number that was taken out of the log: who has
+-- read less far has missed something.
+INSERT INTO meta(key, value, created_at, updated_at) SELECT 'log_pruned_to', '0', ms, ms FROM db_clock;
+
 -- What belongs to a job goes with it.
 CREATE TRIGGER jobs_delete AFTER DELETE ON jobs BEGIN
+  UPDATE meta SET value = CAST(max(CAST(value AS INTEGER), coalesce((SELECT max(seq) FROM job_log WHERE job = old.seq), 0)) AS TEXT) WHERE key = 'log_pruned_to';
   DELETE FROM job_log WHERE job = old.seq;
   DELETE FROM job_runs WHERE job_id = old.id;
   DELETE FROM job_steps WHERE job_id = old.id;
