@@ -199,6 +199,11 @@ func register[I, O any](a *api, r route, handler func(context.Context, *I) (*O, 
 		return nil, p.In(ctx)
 	}) // huma would read a body that it knows of itself, so it is told afterwards.
 	if takes := r.body(schemas); takes != nil {
-		a.huma.OpenAPI().Paths[r.path].Post.RequestBody = takes
+		item := a.huma.OpenAPI().Paths[r.path]
+		for method, op := range map[string]*huma.Operation{"POST": item.Post, "PUT": item.Put, "PATCH": item.Patch} {
+			if method == r.method {
+				op.RequestBody = takes
+			}
+		}
 	}
 }

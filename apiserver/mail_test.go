@@ -12,9 +12,11 @@ import (
 // mailRoutes are the routes of the mail side.
 var mailRoutes = []string{
 	"DELETE /v1/rules/{id}", "GET /v1/accounts", "GET /v1/accounts/{id}", "GET /v1/actions", "GET /v1/actions/{id}",
-	"GET /v1/messages", "GET /v1/messages/{id}", "GET /v1/rules", "GET /v1/rules/{id}", "POST /v1/accounts",
+	"GET /v1/messages", "GET /v1/messages/{id}", "GET /v1/rules", "GET /v1/rules/{id}", "GET /v1/tasks", "GET /v1/tasks/{id}",
+	"PATCH /v1/rules/{id}", "POST /v1/accounts",
 	"POST /v1/actions/{id}/approve", "POST /v1/actions/{id}/cancel", "POST /v1/actions/{id}/reject", "POST /v1/actions/{id}/undo",
 	"POST /v1/messages", "POST /v1/messages/{id}/actions", "POST /v1/rules",
+	"POST /v1/rules:apply", "POST /v1/rules:dryrun", "PUT /v1/rules/{id}",
 }
 
 const aRule = `{"name":"r","scope":"global","conditions":{"op":"sender_email","value":"*@example.com"},"action_type":"archive"}`

@@ -49,6 +49,16 @@ func commands() []command {
 
 		{"rules add", "", "add the rules of a JSON file and print their ids", rulesAdd},
 		{"rules list", "", "list rules, newest first", rulesList},
+		{"rules enable", "ID", "enable a rule", rulesEnable},
+		{"rules disable", "ID", "disable a rule, with a -reason", rulesDisable},
+		{"rules delete", "ID", "delete a rule", rulesDelete},
+		{"rules test", "", "show what rules would do with stored mail, changing nothing", rulesTest},
+		{"rules apply", "", "apply the rules to the mail that is there", rulesApply},
+		{"rules export", "", "print all rules as TOML", rulesExport},
+		{"rules import", "FILE", "add the rules of a file, replacing those with the same name", rulesImport},
+
+		{"tasks list", "", "list long work on the mail side, newest first", tasksList},
+		{"tasks show", "ID", "show how far a task is", tasksShow},
 	}
 }
 

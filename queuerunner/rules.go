@@ -1,40 +1,24 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/rulefile"
 )
 
 // largestRules bounds a file of rules, so that naming the wrong file is an
 // error and not an exhausted memory.
 const largestRules = 16 << 20
 
-// ruleText is a rule as a file holds it.
-type ruleText struct {
-	Name             string          `json:"name"`
-	Description      string          `json:"description"`
-	Scope            string          `json:"scope"`
-	ScopeRef         string          `json:"scope_ref"`
-	Priority         *int64          `json:"priority"`
-	Enabled          *bool           `json:"enabled"`
-	Conditions       json.RawMessage `json:"conditions"`
-	ActionType       string          `json:"action_type"`
-	ActionParameters json.RawMessage `json:"action_parameters"`
-	SafeMode         string          `json:"safe_mode"`
-}
-
 // rulesAdd is `rules add`.
 func rulesAdd(c *call, flags *flag.FlagSet) action {
-	file := flags.String("file", "", "the JSON `FILE` with one rule or an array of them; - reads stdin; required")
+	file := flags.String("file", "", "the `FILE` with one rule or several, JSON or (NAME.toml) TOML; - reads JSON from stdin; required")
 	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, _ []string) error {
 		if *file == "" {
@@ -44,15 +28,11 @@ func rulesAdd(c *call, flags *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		list, err := parseRules(text)
+		rules, err := parseRules(*file, text)
 		if err != nil {
-			return wrongUse("the rules in %s: %s", quote(*file), printable(err.Error()))
+			return err
 		}
 		return c.withStore(ctx, func(s *mail.Store) error {
-			rules := make([]mail.NewRule, len(list))
-			for i, n := range list {
-				rules[i] = mail.NewRule(n)
-			}
 			added, err := s.CreateRules(ctx, rules)
 			if err != nil {
 				return err
@@ -89,52 +69,17 @@ func (c *call) readRules(file string) ([]byte, error) {
 	return text, nil
 }
 
-// parseRules reads one rule or an array of them. Its errors say where the
-// mistake is.
-func parseRules(text []byte) ([]ruleText, error) {
-	if !utf8.Valid(text) {
-		return nil, errors.New("not valid UTF-8")
+// parseRules reads a file of rules; its name says whether it is TOML.
+func parseRules(file string, text []byte) ([]mail.NewRule, error) {
+	parse := rulefile.ParseJSON
+	if strings.HasSuffix(strings.ToLower(file), ".toml") {
+		parse = rulefile.ParseTOML
 	}
-	var items []json.RawMessage
-	if array := bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("[")); array {
-		if err := json.Unmarshal(text, &items); err != nil {
-			return nil, atLine(text, err)
-		}
-	} else if !json.Valid(text) {
-		return nil, atLine(text, json.Unmarshal(text, new(any)))
-	} else {
-		items = []json.RawMessage{text}
+	list, err := parse(text)
+	if err != nil {
+		return nil, wrongUse("the rules in %s: %s", quote(file), printable(err.Error()))
 	}
-	if len(items) == 0 {
-		return nil, errors.New("there is none")
-	}
-	rules := make([]ruleText, len(items))
-	for i, item := range items {
-		d := json.NewDecoder(bytes.NewReader(item))
-		d.DisallowUnknownFields()
-		err := d.Decode(&rules[i])
-		if bytes.Equal(bytes.TrimSpace(item), []byte("null")) {
-			err = errors.New("null is no rule")
-		}
-		if err != nil && len(items) > 1 {
-			err = fmt.Errorf("rules[%d]: %w", i, err)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return rules, nil
-}
-
-// atLine adds the line and column to a syntax error.
-func atLine(text []byte, err error) error {
-	var syntax *json.SyntaxError
-	if !errors.As(err, &syntax) {
-		return err
-	}
-	before := text[:min(int(syntax.Offset), len(text))]
-	line := 1 + bytes.Count(before, []byte("\n"))
-	return fmt.Errorf("line %d, column %d: %w", line, len(before)-1-bytes.LastIndexByte(before, '\n'), err)
+	return list, nil
 }
 
 // rulesList is `rules list`.

@@ -64,6 +64,7 @@ const (
 	MessageClassify = "message.classify"
 	ActionExecute   = "action.execute"
 	ActionExpire    = "action.expire"
+	RulesApply      = "rules.apply"
 
 	DebugEcho  = "debug.echo"
 	DebugSleep = "debug.sleep"
@@ -87,6 +88,8 @@ func Known() Types {
 		// Once per action row.
 		{Name: ActionExecute, KeyScope: ScopeForever, MaxAttempts: 10},
 		{Name: ActionExpire, KeyScope: ScopeForever, MaxAttempts: 10},
+		// One at a time; wanted again after the next change of the rules.
+		{Name: RulesApply, KeyScope: ScopeActive, MaxAttempts: 10, Timeout: 24 * time.Hour},
 	}
 	for _, name := range []string{DebugEcho, DebugSleep, DebugSpin, DebugFail, DebugPanic, DebugSteps, DebugExit} {
 		list = append(list, Type{Name: name})
@@ -143,6 +146,11 @@ type ClassifyPayload struct {
 // ActionPayload is action.execute's and action.expire's.
 type ActionPayload struct {
 	ActionID string `json:"action_id"`
+}
+
+// ApplyPayload is rules.apply's.
+type ApplyPayload struct {
+	AccountID string `json:"account_id,omitempty"` // "" for all
 }
 
 // Payload encodes a payload; the types of this package always encode.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail/rules"
 )
 
@@ -75,16 +76,16 @@ func (b *Book) verdict(accountID string, in *rules.Input) Verdict {
 }
 
 // Evaluate says what the enabled rules decide about a message.
-func (s *Store) Evaluate(ctx context.Context, m *MessageDetail) (Verdict, error) {
+func (s *Store) Evaluate(ctx context.Context, messageID string) (*Judged, Verdict, error) {
 	book, err := s.judge.current(ctx, s)
 	if err != nil {
-		return Verdict{}, err
+		return nil, Verdict{}, err
 	}
-	in, err := m.input()
+	m, err := s.judged(ctx, messageID)
 	if err != nil {
-		return Verdict{}, err
+		return nil, Verdict{}, err
 	}
-	return book.verdict(m.AccountID, in), nil
+	return m, book.verdict(m.AccountID, &m.input), nil
 }
 
 // judge keeps the enabled rules compiled, by their version.
@@ -111,29 +112,36 @@ func (g *judge) current(ctx context.Context, s *Store) (*Book, error) {
 	return g.book, nil
 }
 
-// input is what rules see of a stored message.
-func (m *MessageDetail) input() (*rules.Input, error) {
+// Judged is a stored message as rules see it.
+type Judged struct {
+	ID, AccountID string
+	Place         Place
+	input         rules.Input
+}
+
+// judged reads a message. Of its bodies no more is read than rules look at.
+func (s *Store) judged(ctx context.Context, id string) (*Judged, error) {
+	res, err := s.db.Read(ctx, libsql.Query(sqlJudged, rules.MaxBodyBytes, id))
+	if err != nil {
+		return nil, fmt.Errorf("read message: %w", err)
+	}
+	if len(res[0].Rows) == 0 {
+		return nil, fmt.Errorf("message %s: %w", id, ErrNotFound)
+	}
+	r := res[0].Rows[0]
 	var raw Raw
-	in := &rules.Input{}
-	for part, to := range map[string]struct {
-		json json.RawMessage
+	m := &Judged{ID: id, AccountID: r.Str(0), input: rules.Input{
+		FromEmail: r.Str(1), Subject: r.Str(2), BodyPlain: r.Bytes(6), BodyHTML: r.Bytes(7),
+	}}
+	for _, part := range []struct {
+		name string
+		json []byte
 		v    any
-	}{"raw part": {m.Raw, &raw}, "headers": {m.Headers, &in.Headers}, "labels": {m.Labels, &in.Labels}} {
-		if err := json.Unmarshal(to.json, to.v); err != nil {
-			return nil, job.Fatal(fmt.Errorf("message %s: its %s does not decode", m.ID, part))
+	}{{"raw part", r.Bytes(3), &raw}, {"headers", r.Bytes(4), &m.input.Headers}, {"labels", r.Bytes(5), &m.input.Labels}} {
+		if err := json.Unmarshal(part.json, part.v); err != nil {
+			return nil, job.Fatal(fmt.Errorf("message %s: its %s does not decode", id, part.name))
 		}
 	}
-	in.ListID, in.HasAttachment = raw.ListID, raw.HasAttachment
-	for dst, src := range map[*string]*string{&in.FromEmail: m.FromEmail, &in.Subject: m.Subject} {
-		if src != nil {
-			*dst = *src
-		}
-	}
-	if m.BodyPlain != nil {
-		in.BodyPlain = []byte(*m.BodyPlain)
-	}
-	if m.BodyHTML != nil {
-		in.BodyHTML = []byte(*m.BodyHTML)
-	}
-	return in, nil
+	m.Place, m.input.ListID, m.input.HasAttachment = raw.Place, raw.ListID, raw.HasAttachment
+	return m, nil
 }

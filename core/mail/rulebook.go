@@ -19,6 +19,7 @@ type NewRule struct {
 	Name, Description, Scope, ScopeRef string
 	Priority                           *int64
 	Enabled                            *bool
+	DisabledReason                     string // why, for one that is not enabled
 	Conditions                         json.RawMessage
 	ActionType                         string
 	ActionParameters                   json.RawMessage
@@ -41,30 +42,218 @@ func (s *Store) CreateRules(ctx context.Context, list []NewRule) ([]Rule, error)
 	ids := make([]string, len(list))
 	for i := range list {
 		n := &list[i]
-		if err := n.check(); err != nil {
-			var inv *job.Invalid
-			if len(list) > 1 && errors.As(err, &inv) {
-				err = &job.Invalid{Field: fmt.Sprintf("rules[%d].%s", i, inv.Field), Code: inv.Code, Reason: inv.Reason}
-			}
+		if err := inRule(n.check(), i, len(list)); err != nil {
 			return nil, err
 		}
-		ids[i] = s.q.NewID()
-		b.Exec(sqlInsertRule, ids[i], []byte(n.Name), blob(n.Description), n.Scope, null(n.ScopeRef), *n.Priority, *n.Enabled,
-			string(n.Conditions), n.ActionType, string(n.ActionParameters), n.SafeMode)
+		ids[i] = s.insertRule(&b, n)
 	}
 	b.Exec(sqlRaiseRulesVersion)
 	if _, err := s.db.Write(ctx, &b); err != nil {
 		return nil, fmt.Errorf("create rules: %w", err)
 	}
-	made := make([]Rule, len(ids))
+	return s.rulesByID(ctx, ids)
+}
+
+func (s *Store) rulesByID(ctx context.Context, ids []string) ([]Rule, error) {
+	list := make([]Rule, len(ids))
 	for i, id := range ids {
 		r, err := s.Rule(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		made[i] = *r
+		list[i] = *r
 	}
-	return made, nil
+	return list, nil
+}
+
+func (s *Store) insertRule(b *libsql.Batch, n *NewRule) string {
+	id := s.q.NewID()
+	b.Exec(sqlInsertRule, id, []byte(n.Name), blob(n.Description), n.Scope, null(n.ScopeRef), *n.Priority, *n.Enabled,
+		string(n.Conditions), n.ActionType, string(n.ActionParameters), n.SafeMode, n.reason())
+	return id
+}
+
+// reason is why the rule is disabled; NULL for one that is not.
+func (n *NewRule) reason() any {
+	if *n.Enabled {
+		return nil
+	}
+	return blob(n.DisabledReason)
+}
+
+// inRule puts the place of a rule before the field of its mistake, where there
+// are several.
+func inRule(err error, i, n int) error {
+	var inv *job.Invalid
+	if n > 1 && errors.As(err, &inv) {
+		return &job.Invalid{Field: fmt.Sprintf("rules[%d].%s", i, inv.Field), Code: inv.Code, Reason: inv.Reason}
+	}
+	return err
+}
+
+// rule is the rule as it would be stored, without an id.
+func (n *NewRule) rule() Rule {
+	return Rule{
+		Name: n.Name, Description: optional(n.Description), Scope: n.Scope, ScopeRef: optional(n.ScopeRef), Priority: *n.Priority,
+		Enabled: *n.Enabled, Conditions: n.Conditions, ActionType: n.ActionType, ActionParameters: n.ActionParameters, SafeMode: n.SafeMode,
+	}
+}
+
+// RuleChange is what is to change about a rule; nil fields stay.
+type RuleChange struct {
+	Name, Description, Scope, ScopeRef *string
+	Priority                           *int64
+	Enabled                            *bool
+	DisabledReason                     *string // goes with Enabled false; gone when the rule is enabled
+	Conditions                         json.RawMessage
+	ActionType                         *string
+	ActionParameters                   json.RawMessage
+	SafeMode                           *string
+}
+
+// UpdateRule checks and stores a change of a rule and raises the version of
+// the rules.
+func (s *Store) UpdateRule(ctx context.Context, id string, c RuleChange) (*Rule, error) {
+	for {
+		r, err := s.Rule(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		n := c.on(r)
+		if err := n.check(); err != nil {
+			return nil, err
+		}
+		var b libsql.Batch
+		b.Guard(sqlGuardRule, id, int64(r.UpdatedAt))
+		s.updateRule(&b, id, &n)
+		b.Exec(sqlRaiseRulesVersion)
+		_, err = s.db.Write(ctx, &b)
+		if libsql.GuardIndex(err) == 0 {
+			continue // somebody else changed it since: look again
+		}
+		if err != nil {
+			return nil, fmt.Errorf("update rule %s: %w", id, err)
+		}
+		return s.Rule(ctx, id)
+	}
+}
+
+func (s *Store) updateRule(b *libsql.Batch, id string, n *NewRule) {
+	b.Exec(sqlUpdateRule, []byte(n.Name), blob(n.Description), n.Scope, null(n.ScopeRef), *n.Priority, *n.Enabled, n.reason(),
+		string(n.Conditions), n.ActionType, string(n.ActionParameters), n.SafeMode, id)
+}
+
+// on is the rule after the change.
+func (c RuleChange) on(r *Rule) NewRule {
+	text := func(given, is *string) string {
+		switch {
+		case given != nil:
+			return *given
+		case is != nil:
+			return *is
+		}
+		return ""
+	}
+	n := NewRule{
+		Name: text(c.Name, &r.Name), Description: text(c.Description, r.Description), Scope: text(c.Scope, &r.Scope),
+		ScopeRef: text(c.ScopeRef, r.ScopeRef), Priority: &r.Priority, Enabled: &r.Enabled,
+		DisabledReason: text(c.DisabledReason, r.DisabledReason), Conditions: r.Conditions,
+		ActionType: text(c.ActionType, &r.ActionType), ActionParameters: r.ActionParameters, SafeMode: text(c.SafeMode, &r.SafeMode),
+	}
+	if c.Priority != nil {
+		n.Priority = c.Priority
+	}
+	if c.Enabled != nil {
+		n.Enabled = c.Enabled
+	}
+	if c.Conditions != nil {
+		n.Conditions = c.Conditions
+	}
+	if c.ActionParameters != nil {
+		n.ActionParameters = c.ActionParameters
+	}
+	if c.Scope != nil && *c.Scope == "global" && c.ScopeRef == nil {
+		n.ScopeRef = ""
+	}
+	if c.ActionType != nil && *c.ActionType != r.ActionType && c.ActionParameters == nil {
+		n.ActionParameters = nil // those of another action
+	}
+	return n
+}
+
+// ReplaceRule stores a rule in the place of another and raises the version of
+// the rules.
+func (s *Store) ReplaceRule(ctx context.Context, id string, n NewRule) (*Rule, error) {
+	if _, err := s.Rule(ctx, id); err != nil {
+		return nil, err
+	}
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	var b libsql.Batch
+	s.updateRule(&b, id, &n)
+	b.Exec(sqlRaiseRulesVersion)
+	if _, err := s.db.Write(ctx, &b); err != nil {
+		return nil, fmt.Errorf("replace rule %s: %w", id, err)
+	}
+	return s.Rule(ctx, id)
+}
+
+// ImportRules stores all rules or none: one whose name a stored rule has
+// replaces that one, the others are added. Mistakes are named as by
+// CreateRules.
+func (s *Store) ImportRules(ctx context.Context, list []NewRule) (rules []Rule, replaced int, err error) {
+	res, err := s.db.Read(ctx, libsql.Query(sqlRulesByName))
+	if err != nil {
+		return nil, 0, fmt.Errorf("import rules: %w", err)
+	}
+	stored, twice := map[string]string{}, map[string]bool{}
+	for _, r := range res[0].Rows {
+		twice[r.Str(0)] = stored[r.Str(0)] != ""
+		stored[r.Str(0)] = r.Str(1)
+	}
+	var b libsql.Batch
+	ids := make([]string, len(list))
+	seen := map[string]bool{}
+	for i := range list {
+		n := &list[i]
+		err := n.check()
+		switch {
+		case err == nil && seen[n.Name]:
+			err = invalid("name", "is that of an earlier rule of the file")
+		case err == nil && twice[n.Name]:
+			err = invalid("name", "is that of several stored rules: rename or delete all but one")
+		}
+		if err := inRule(err, i, len(list)); err != nil {
+			return nil, 0, err
+		}
+		seen[n.Name] = true
+		if ids[i] = stored[n.Name]; ids[i] != "" {
+			replaced++
+			s.updateRule(&b, ids[i], n)
+		} else {
+			ids[i] = s.insertRule(&b, n)
+		}
+	}
+	b.Exec(sqlRaiseRulesVersion)
+	if _, err := s.db.Write(ctx, &b); err != nil {
+		return nil, 0, fmt.Errorf("import rules: %w", err)
+	}
+	rules, err = s.rulesByID(ctx, ids)
+	return rules, replaced, err
+}
+
+// AllRules reads every rule, in the order in which they are tried.
+func (s *Store) AllRules(ctx context.Context) ([]Rule, error) {
+	res, err := s.db.Read(ctx, libsql.Query(sqlAllRules))
+	if err != nil {
+		return nil, fmt.Errorf("read the rules: %w", err)
+	}
+	list := make([]Rule, len(res[0].Rows))
+	for i, r := range res[0].Rows {
+		list[i] = ruleRow(r)
+	}
+	return list, nil
 }
 
 func (n *NewRule) check() error {
@@ -92,6 +281,8 @@ func (n *NewRule) check() error {
 		return invalid("name", "must be valid UTF-8 of at most 200 bytes")
 	case len(n.Description) > 4000 || !utf8.ValidString(n.Description):
 		return invalid("description", "must be valid UTF-8 of at most 4000 bytes")
+	case len(n.DisabledReason) > 4000 || !utf8.ValidString(n.DisabledReason):
+		return invalid("disabled_reason", "must be valid UTF-8 of at most 4000 bytes")
 	case n.SafeMode != "default" && n.SafeMode != "always_safe" && n.SafeMode != "dangerous_override":
 		return invalid("safe_mode", `must be "default", "always_safe" or "dangerous_override"`)
 	case len(n.Conditions) == 0:

@@ -87,6 +87,11 @@ const (
  ON CONFLICT(account_id, provider_message_id) DO NOTHING`
 )
 
+// sqlJudged reads what rules look at; (1) is how much of a body.
+const sqlJudged = `SELECT CAST(account_id AS BLOB), CAST(from_email AS BLOB), subject, CAST(raw_json AS BLOB),
+ CAST(headers_json AS BLOB), CAST(labels_json AS BLOB), substr(body_plain, 1, ?1), substr(body_html, 1, ?1)
+ FROM messages WHERE id = ?2`
+
 const (
 	ruleColumns = `SELECT CAST(id AS BLOB), name, description, CAST(scope AS BLOB), CAST(scope_ref AS BLOB), priority, enabled,
  disabled_reason, CAST(conditions_json AS BLOB), CAST(action_type AS BLOB), CAST(action_parameters_json AS BLOB),
@@ -98,14 +103,57 @@ const (
 	sqlActiveRules = ruleColumns + ` WHERE enabled = 1 ORDER BY priority, created_at, id`
 
 	sqlInsertRule = `INSERT INTO deterministic_rules(id, name, description, scope, scope_ref, priority, enabled,
-   conditions_json, action_type, action_parameters_json, safe_mode, created_at, updated_at)
- SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
+   conditions_json, action_type, action_parameters_json, safe_mode, disabled_reason, created_at, updated_at)
+ SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
+
+	// sqlGuardRule raises an error when the rule is not as it was read.
+	sqlGuardRule = `SELECT length(json(iif(EXISTS (SELECT 1 FROM deterministic_rules WHERE id = ? AND updated_at = ?), '{}', 'changed')))`
+
+	// updated_at always grows, so that a guard sees two changes within a millisecond.
+	sqlUpdateRule = `UPDATE deterministic_rules SET name = ?, description = ?, scope = ?, scope_ref = ?, priority = ?, enabled = ?,
+   disabled_reason = ?, conditions_json = ?, action_type = ?, action_parameters_json = ?, safe_mode = ?,
+   updated_at = max(c.ms, updated_at + 1) FROM db_clock AS c WHERE id = ?`
+
+	sqlRulesByName = `SELECT name, CAST(id AS BLOB) FROM deterministic_rules ORDER BY created_at, id`
+	sqlAllRules    = ruleColumns + ` ORDER BY priority, created_at, id`
 
 	sqlDeleteRule  = `DELETE FROM deterministic_rules WHERE id = ? RETURNING 1`
 	sqlDisableRule = `UPDATE deterministic_rules SET enabled = 0, disabled_reason = ?, updated_at = c.ms FROM db_clock AS c WHERE id = ? AND enabled = 1`
 
 	sqlRulesVersion      = `SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'rules_version'`
 	sqlRaiseRulesVersion = `UPDATE meta SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT), updated_at = c.ms FROM db_clock AS c WHERE key = 'rules_version'`
+)
+
+// The messages of a dry run, newest first, and those that a version of the
+// rules has not judged, oldest first.
+const (
+	sqlDryRun = `SELECT CAST(id AS BLOB), CAST(from_email AS BLOB), subject, received_at FROM messages
+ WHERE (?1 IS NULL OR account_id = ?1) AND (?2 IS NULL OR id IN (SELECT value FROM json_each(?2)))
+ AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4`
+
+	sqlUndecided = `SELECT CAST(m.id AS BLOB) FROM messages AS m
+ WHERE m.id > ?1 AND m.id <= ?2 AND (?3 IS NULL OR m.account_id = ?3)
+ AND NOT EXISTS (SELECT 1 FROM decisions AS d WHERE d.message_id = m.id AND d.rules_version = ?4 AND d.source = 'deterministic')
+ ORDER BY m.id LIMIT ?5`
+
+	sqlMessagesUpTo = `SELECT count(*), CAST(coalesce(max(id), '') AS BLOB) FROM messages WHERE ?1 IS NULL OR account_id = ?1`
+	sqlMessagesTo   = `SELECT count(*) FROM messages WHERE id <= ?1 AND (?2 IS NULL OR account_id = ?2)`
+)
+
+// Tasks.
+const (
+	taskColumns = `SELECT CAST(t.id AS BLOB), CAST(t.kind AS BLOB), CAST(t.account_id AS BLOB), CAST(j.state AS BLOB), t.total, t.done, t.changed,
+ t.problems, t.last_problem, j.last_error, t.created_at, t.updated_at, t.position FROM mail_tasks AS t LEFT JOIN jobs AS j ON j.id = t.id`
+
+	sqlTask  = taskColumns + ` WHERE t.id = ?`
+	sqlTasks = taskColumns + ` WHERE (?1 IS NULL OR t.account_id = ?1) AND (?2 IS NULL OR t.id < ?2) ORDER BY t.id DESC LIMIT ?3`
+
+	// A task is stored with its job, unless that turned out to be a duplicate.
+	sqlInsertTask = `INSERT INTO mail_tasks(id, kind, account_id, created_at, updated_at)
+ SELECT ?1, ?2, ?3, c.ms, c.ms FROM db_clock AS c WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1) ON CONFLICT DO NOTHING`
+
+	sqlTaskProgress = `UPDATE mail_tasks SET total = coalesce(?, total), done = ?, changed = ?, problems = ?, last_problem = coalesce(?, last_problem),
+   position = ?, updated_at = c.ms FROM db_clock AS c WHERE id = ?`
 )
 
 const (

@@ -50,6 +50,7 @@ func (a *Agent) Bindings() []worker.Binding {
 		worker.Bind(job.MessageClassify, a.classify),
 		worker.Bind(job.ActionExecute, a.execute),
 		worker.Bind(job.ActionExpire, a.expire),
+		worker.Bind(job.RulesApply, a.apply),
 	}
 }
 

@@ -19,14 +19,25 @@ func (a *Agent) classify(ctx context.Context, j *worker.Job[job.ClassifyPayload]
 	ctx, span := telemetry.EmailClassify(ctx, j.Payload.MessageID)
 	defer func() { telemetry.End(span, err) }()
 
-	m, err := a.store.Message(ctx, j.Payload.MessageID)
-	if errors.Is(err, mail.ErrNotFound) {
-		return nil, job.Fatal(err)
+	type judged struct {
+		AccountID string       `json:"account_id"`
+		Verdict   mail.Verdict `json:"verdict"`
 	}
+	v, err := step.Run(ctx, "evaluate", func(ctx context.Context) (judged, error) {
+		m, verdict, err := a.store.Evaluate(ctx, j.Payload.MessageID)
+		if errors.Is(err, mail.ErrNotFound) {
+			err = job.Fatal(err)
+		}
+		if err != nil {
+			return judged{}, err
+		}
+		return judged{m.AccountID, verdict}, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	acc, err := a.store.Account(ctx, m.AccountID)
+	verdict := v.Verdict
+	acc, err := a.store.Account(ctx, v.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -34,18 +45,12 @@ func (a *Agent) classify(ctx context.Context, j *worker.Job[job.ClassifyPayload]
 	if err != nil {
 		return nil, job.Fatal(err)
 	}
-	verdict, err := step.Run(ctx, "evaluate", func(ctx context.Context) (mail.Verdict, error) {
-		return a.store.Evaluate(ctx, m)
-	})
-	if err != nil {
-		return nil, err
-	}
 	for _, b := range verdict.Broken {
 		a.log.Error().Ctx(ctx).Str("rule_id", b.ID).Str("reason", b.Reason).Msg("rule disabled: it does not compile any more")
 	}
 	err = j.Commit(ctx, map[string]any{"action_type": verdict.ActionType, "rule_id": verdict.RuleID}, func(b *queue.Batch) {
-		a.store.GuardUndecided(b, m.ID, verdict.RulesVersion)
-		a.store.RecordVerdict(ctx, b, m.ID, m.AccountID, verdict, cfg.Queue)
+		a.store.GuardUndecided(b, j.Payload.MessageID, verdict.RulesVersion)
+		a.store.RecordVerdict(ctx, b, j.Payload.MessageID, v.AccountID, verdict, cfg.Queue)
 	})
 	if libsql.GuardIndex(err) == 1 { // the lease's guard is the first
 		return map[string]any{"note": "decided before"}, nil
