@@ -92,8 +92,8 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 		return Claim{}, fmt.Errorf("claim: %w", err)
 	}
 	out.Jobs = claimedRows(res[n].Rows, before.Add(r.Lease))
-	if s.more && len(out.Jobs) > 0 {
-		q.signal() // what this claim took may have made room for others
+	if s.more {
+		q.signal() // one batch does a bounded part of it
 	}
 	return out, nil
 }
@@ -325,7 +325,10 @@ type Rescued struct {
 	Solo     bool // it will run alone next
 }
 
-// Rescue takes back jobs whose lease has run out, up to a hundred.
+// RescueBatch is how many jobs one Rescue takes back at most.
+const RescueBatch = 100
+
+// Rescue takes back jobs whose lease has run out, up to RescueBatch.
 func (q *Queue) Rescue(ctx context.Context) ([]Rescued, error) {
 	return q.rescue(ctx, &libsql.Batch{})
 }

@@ -514,3 +514,49 @@ func TestASoloRunThatEndsByItselfIsAnOrdinaryJobAgain(t *testing.T) {
 		t.Errorf("claimed %+v", got)
 	}
 }
+
+func TestManyKeysAreSettledInBoundedBatches(t *testing.T) {
+	t.Parallel()
+	q, _ := setup(t)
+	setLimit(t, q, queue.Limit{Scope: queue.LimitKey, Name: queue.EachKey, MaxRunning: atMost(1)})
+	const keys = 1200 // more than two batches
+	for range 2 {
+		jobs := make([]job.New, keys)
+		for i := range jobs {
+			jobs[i] = job.New{Type: job.DebugEcho, LimitKey: fmt.Sprintf("key %d", i)}
+		}
+		if _, err := q.EnqueueMany(t.Context(), jobs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A worker claims as long as the queue says that there is more.
+	drain := func() (all []queue.Claimed) {
+		t.Helper()
+		for more := true; more; {
+			all = append(all, claim(t, q, 100)...)
+			select {
+			case <-q.Ready():
+			default:
+				more = false
+			}
+			if s, err := q.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			} else if s.Ready {
+				more = true
+			}
+		}
+		return all
+	}
+	for range 2 {
+		all := drain()
+		if len(all) != keys {
+			t.Fatalf("claimed %d, want one of each of %d keys", len(all), keys)
+		}
+		for _, c := range all {
+			finish(t, q, c.Lease, queue.Outcome{Kind: queue.Completed})
+		}
+	}
+	if got := count(t, q, "limit_keys"); got != 0 {
+		claim(t, q, 1)
+	}
+}

@@ -152,21 +152,30 @@ func (w *Worker) lookAround(ctx context.Context) error {
 	if !s.Expired || !w.sure() {
 		return nil
 	}
-	rescued, err := w.q.Rescue(ctx)
-	if ctx.Err() != nil {
-		return nil
-	}
-	w.note("rescue", err)
-	for _, r := range rescued {
-		w.metrics.finished(r.Type, "rescued")
-		line := w.log.Warn()
-		if r.State == job.Failed {
-			line = w.log.Error()
+	return w.rescue(ctx)
+}
+
+// rescue takes back all jobs whose lease has run out, a batch at a time.
+func (w *Worker) rescue(ctx context.Context) error {
+	for {
+		rescued, err := w.q.Rescue(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
-		line.Str("job_id", r.ID).Str("job_type", r.Type).Int64("crashes", r.Crashes).Bool("runs_alone_next", r.Solo).
-			Str("state", string(r.State)).Msg("took back a job whose runner stopped renewing its lease")
+		w.note("rescue", err)
+		for _, r := range rescued {
+			w.metrics.finished(r.Type, "rescued")
+			line := w.log.Warn()
+			if r.State == job.Failed {
+				line = w.log.Error()
+			}
+			line.Str("job_id", r.ID).Str("job_type", r.Type).Int64("crashes", r.Crashes).Bool("runs_alone_next", r.Solo).
+				Str("state", string(r.State)).Msg("took back a job whose runner stopped renewing its lease")
+		}
+		if err != nil || len(rescued) < queue.RescueBatch {
+			return err
+		}
 	}
-	return err
 }
 
 func (w *Worker) sure() bool {

@@ -299,3 +299,36 @@ func TestAJobWhoseClaimWasAnsweredTooLateIsNotRun(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+func TestAllJobsOfADeadRunnerAreTakenBackAtOnce(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	const jobs = 2*queue.RescueBatch + 50
+	list := make([]job.New, jobs)
+	for i := range list {
+		list[i] = job.New{Type: job.DebugEcho}
+	}
+	if _, err := q.EnqueueMany(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	c, err := q.Claim(t.Context(), queue.ClaimRequest{Runner: "dead", Token: q.NewToken(), Types: []string{job.DebugEcho}, Limit: jobs, Lease: time.Minute})
+	if err != nil || len(c.Jobs) != jobs {
+		t.Fatalf("%d, %v", len(c.Jobs), err)
+	}
+	var b libsql.Batch
+	b.Exec("UPDATE jobs SET lease_expires_at = 1")
+	if _, err := q.DB().Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	w, err := New(q, system.Real{}, job.Known(), zerolog.Nop(), Config{Runner: queue.Runner{ID: "r"}, Concurrency: 1, Lease: time.Minute, Heartbeat: time.Second, Poll: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.contact, w.answered = time.Now().Add(-time.Hour), time.Now()
+	if err := w.lookAround(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := q.Look(t.Context()); err != nil || s.Expired {
+		t.Errorf("%+v, %v: some were left", s, err)
+	}
+}
