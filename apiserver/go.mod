@@ -38,6 +38,7 @@ require (
 	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/postroom/postroom/migrations v0.0.0 // indirect
+	github.com/robfig/cron/v3 v3.0.1 // indirect
 	github.com/ssor/bom v0.0.0-20170718123548-6386211fdfcf // indirect
 	github.com/tursodatabase/go-libsql v0.0.0-20251219133454-43644db490ff // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect

@@ -9,6 +9,7 @@ require (
 	github.com/jhillyerd/enmime/v2 v2.3.0
 	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/postroom/postroom/migrations v0.0.0
+	github.com/robfig/cron/v3 v3.0.1
 	github.com/rs/zerolog v1.35.1
 	github.com/tursodatabase/go-libsql v0.0.0-20251219133454-43644db490ff
 	go.opentelemetry.io/contrib/instrumentation/runtime v0.72.0

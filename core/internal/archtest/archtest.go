@@ -47,6 +47,14 @@ var Rules = []Rule{
 		Why: "both services and every package build on what a job is and on the door to time and chance",
 	},
 	{
+		Who: []string{core + "cron"}, Allow: []string{Std, "github.com/robfig/cron/v3"},
+		Why: "a calendar knows no jobs, no database and not the time",
+	},
+	{
+		Except: []string{core + "cron"}, Forbid: []string{"github.com/robfig/cron"}, Tests: true,
+		Why: "its own search of a calendar skips and repeats times where clocks are changed",
+	},
+	{
 		Except: []string{core + "libsql"}, Forbid: []string{"github.com/tursodatabase", "github.com/libsql"}, Tests: true,
 		Why: "the driver crashes when a connection is closed and has other traps, which only core/libsql handles",
 	},
