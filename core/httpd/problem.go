@@ -78,6 +78,7 @@ var table = []struct {
 	detail string
 }{
 	{queue.ErrNotFound, http.StatusNotFound, "not_found", "there is no such job"},
+	{queue.ErrNoCron, http.StatusNotFound, "not_found", "there is no such schedule"},
 	{mail.ErrNotFound, http.StatusNotFound, "not_found", "there is nothing with this id"},
 	{queue.ErrInvalidState, http.StatusConflict, "invalid_state", "the job's state does not allow this"},
 	{queue.ErrKeyInUse, http.StatusConflict, "key_in_use", "the job's idempotency key is held by another job"},

@@ -103,6 +103,8 @@ func TestEnumsAgreeWithTheirConstants(t *testing.T) {
 		"jobs.state":                    states,
 		"job_keys.scope":                {string(job.ScopeActive), string(job.ScopeUntil), string(job.ScopeForever)},
 		"job_steps.outcome":             {"running", "done", "failed", "uncertain"},
+		"cron.catch_up":                 {"one", "all", "none"},
+		"cron.overlap":                  {"allow", "skip"},
 		"accounts.provider":             {"maildir", "imap", "jmap", "gmail"},
 		"decisions.source":              {"llm", "deterministic"},
 		"actions.status":                {"queued", "executing", "completed", "failed", "canceled", "rejected", "approved_pending"},

@@ -42,6 +42,7 @@ type Claimed struct {
 	Failures    int64
 	Run         int64 // the number of this claim; never repeats
 	Payload     json.RawMessage
+	Key         string // idempotency key; "" for none
 	TraceParent string
 	Deadline    time.Time // local end of the lease unless a heartbeat moves it
 }
@@ -164,7 +165,7 @@ func claimedRows(rows []libsql.Row, deadline time.Time) []Claimed {
 		out[i] = Claimed{
 			Lease: Lease{JobID: r.Str(0), Token: r.Str(13)},
 			Type:  r.Str(1), Queue: r.Str(2), Priority: r.Int(3), Attempt: r.Int(4), MaxAttempts: r.Int(5),
-			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Deadline: deadline,
+			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Key: r.Str(14), Deadline: deadline,
 		}
 	}
 	return out

@@ -58,6 +58,12 @@ func TestQueryPlans(t *testing.T) {
 		{"deps", sqlDeps, []any{"i"}, false},
 		{"runs", sqlRuns, []any{"i"}, false},
 		{"steps", sqlSteps, []any{"i"}, true},
+		{"cron due", sqlCronDue, []any{1, "n"}, false},
+		{"cron next", sqlCronNext, nil, false},
+		{"cron get", sqlCronGet, []any{"n"}, false},
+		{"cron list", sqlCronList, []any{"n", 1}, false},
+		{"cron guard", sqlCronGuard, []any{"n", "r", 1}, false},
+		{"cron tick", sqlCronTick, []any{1, 1, "k", "r", "n"}, false},
 	}
 	for _, op := range []*libsql.Op{opEnqueue, opHeartbeat, opFinish, opSnooze} {
 		for i, sql := range op.Stmts {

@@ -1,8 +1,9 @@
 // Package queue is the durable job queue: it stores jobs, hands them to
 // runners under leases, and takes back what they became. Every transition is
 // one recorded batch, fenced by the token of the claim; docs/lifecycle.md is
-// its specification. It may import core/job, core/libsql, core/system and the
-// trace helpers of core/telemetry; it knows nothing of handlers or mail.
+// its specification, docs/cron.md that of schedules. It may import core/cron,
+// core/job, core/libsql, core/system and the trace helpers of core/telemetry;
+// it knows nothing of handlers or mail.
 package queue
 
 import (

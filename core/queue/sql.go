@@ -184,7 +184,7 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
 
 const claimColumns = `CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), priority, attempts, max_attempts,
    failures, claims, CAST(payload_json AS BLOB), CAST(trace_parent AS BLOB), seq, created_at,
-   max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB)`
+   max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB), CAST(idempotency_key AS BLOB)`
 
 // sqlClaimSolo reserves one job that must run alone. It waits in the runner's
 // hands until the other slots have drained; sqlSoloBegins marks that it runs.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
@@ -78,6 +79,13 @@ func (r *Run) Failures() int64 { return r.claimed.Failures }
 
 // LastAttempt says that a failure now would be the job's last.
 func (r *Run) LastAttempt() bool { return r.claimed.Failures+1 >= r.claimed.MaxAttempts }
+
+// Tick is the instant of a schedule that the job was stored for, however late
+// that was; false for a job that no schedule stored, or somebody by hand.
+func (r *Run) Tick() (time.Time, bool) {
+	_, at, ok := queue.TickOf(r.claimed.Key)
+	return at, ok
+}
 
 // Commit completes the job together with whatever fill records: the handler's
 // own rows, follow-up jobs. All of it happens or none. It is safe to call

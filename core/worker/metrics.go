@@ -14,6 +14,7 @@ import (
 type metrics struct {
 	runs     metric.Int64Counter
 	troubles metric.Int64Counter
+	ticks    metric.Int64Counter
 }
 
 func newMetrics() (m metrics, err error) {
@@ -28,6 +29,11 @@ func newMetrics() (m metrics, err error) {
 	if err != nil {
 		return m, fmt.Errorf("worker: metrics: %w", err)
 	}
+	m.ticks, err = meter.Int64Counter("postroom.cron.ticks", metric.WithUnit("{tick}"),
+		metric.WithDescription("Instants of schedules that this runner dealt with, by schedule and outcome."))
+	if err != nil {
+		return m, fmt.Errorf("worker: metrics: %w", err)
+	}
 	return m, nil
 }
 
@@ -39,4 +45,9 @@ func (m metrics) finished(typ, outcome string) {
 func (m metrics) trouble(doing, class string) {
 	m.troubles.Add(context.Background(), 1, metric.WithAttributes(
 		attribute.String("doing", doing), attribute.String("error.type", class)))
+}
+
+func (m metrics) ticked(name, outcome string) {
+	m.ticks.Add(context.Background(), 1, metric.WithAttributes(
+		attribute.String("postroom.cron.name", name), attribute.String("outcome", outcome)))
 }

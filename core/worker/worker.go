@@ -137,6 +137,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	start("look around", ctx, w.every(min(w.cfg.Poll, w.cfg.Heartbeat), w.lookAround))
 	start("prune", ctx, w.every(pruneInterval, w.prune))
 	start("watch", ctx, w.watch)
+	start("cron", ctx, w.cron)
 	w.claimLoop(ctx, work)
 	w.drain(work)
 	<-announced // or its last write could come after the row is gone
