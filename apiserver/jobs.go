@@ -38,11 +38,10 @@ func (n newJob) job() (job.New, error) {
 		Type: n.Type, Payload: n.Payload, ID: text(n.ID), Queue: text(n.Queue),
 		Key: text(n.IdempotencyKey), KeyScope: job.Scope(text(n.KeyScope)), LimitKey: text(n.LimitKey),
 	}
-	if len(n.Payload) > job.MaxPayload {
-		reason := fmt.Sprintf("is larger than %d bytes", job.MaxPayload)
-		return j, httpd.NewProblem(http.StatusRequestEntityTooLarge, "too_large", "payload: "+reason, httpd.FieldError{Field: "payload", Message: reason})
+	err := checkSize(n.Payload)
+	if err != nil {
+		return j, err
 	}
-	var err error
 	if j.Priority, err = within(n.Priority, "priority", -job.MaxPriority, job.MaxPriority); err != nil {
 		return j, err
 	}
@@ -61,6 +60,15 @@ func (n newJob) job() (job.New, error) {
 		}
 	}
 	return j, nil
+}
+
+// checkSize refuses a payload that is too large with a status of its own.
+func checkSize(payload json.RawMessage) error {
+	if len(payload) <= job.MaxPayload {
+		return nil
+	}
+	reason := fmt.Sprintf("is larger than %d bytes", job.MaxPayload)
+	return httpd.NewProblem(http.StatusRequestEntityTooLarge, "too_large", "payload: "+reason, httpd.FieldError{Field: "payload", Message: reason})
 }
 
 func text(s *string) string {

@@ -53,6 +53,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a := newAPI(mux, s.health.Version, s.log)
 	s.jobRoutes(a)
 	s.queueRoutes(a)
+	s.cronRoutes(a)
 	s.accountRoutes(a)
 	s.messageRoutes(a)
 	s.actionRoutes(a)

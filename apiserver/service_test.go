@@ -19,6 +19,8 @@ var everyRoute = slices.Sorted(slices.Values(append(mailRoutes,
 	"GET /", "GET /healthz", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /v1/jobs", "GET /v1/jobs/{id}",
 	"GET /v1/queues", "GET /v1/runners", "POST /v1/jobs", "POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry",
 	"POST /v1/jobs:batch",
+	"GET /v1/cron", "PUT /v1/cron/{name}", "GET /v1/cron/{name}", "DELETE /v1/cron/{name}",
+	"POST /v1/cron/{name}/pause", "POST /v1/cron/{name}/resume", "POST /v1/cron/{name}/trigger",
 )))
 
 func TestTheDescriptionHasEveryRouteAndNoOther(t *testing.T) {
@@ -54,7 +56,7 @@ func TestTheDescriptionHasEveryRouteAndNoOther(t *testing.T) {
 	}
 	for _, route := range everyRoute {
 		method, path, _ := strings.Cut(route, " ")
-		r, err := http.NewRequestWithContext(t.Context(), method, strings.ReplaceAll(path, "{id}", "x"), nil)
+		r, err := http.NewRequestWithContext(t.Context(), method, strings.NewReplacer("{id}", "x", "{name}", "x").Replace(path), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +102,7 @@ func TestTheTokenOpensEverythingButHealth(t *testing.T) {
 	f := newFixture(t, func(s *service) { s.tokens = []string{"old", "new"} })
 	for _, route := range everyRoute {
 		method, path, _ := strings.Cut(route, " ")
-		path = strings.ReplaceAll(path, "{id}", unknownID)
+		path = strings.NewReplacer("{id}", unknownID, "{name}", "none").Replace(path)
 		got := f.call(method, path, "")
 		if slices.Contains(probes, path) {
 			got.is(200)

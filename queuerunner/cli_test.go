@@ -113,6 +113,24 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"migrate", "down", "-all", "1"}, "how far?"},
 		{[]string{"migrate", "down", "0"}, "N must be a whole number"},
 		{[]string{"migrate", "down", "one"}, "N must be a whole number"},
+		{[]string{"cron"}, "which one? set, list, show, pause, resume, trigger, delete"},
+		{[]string{"cron", "set", "n", "@daily"}, "TYPE is missing"},
+		{[]string{"cron", "set", "n", "0", "2", "*", "*", "*", "t"}, `unexpected argument "*"`},
+		{[]string{"cron", "set", "a b", "@daily", "t"}, "NAME: must be 1 to 100"},
+		{[]string{"cron", "set", "n", "61 * * * *", "t"}, `SCHEDULE: has "61" as field 1, the minute: end of range (61) above maximum (59); it takes 0-59`},
+		{[]string{"cron", "set", "n", "0 0 30 2 *", "t"}, "SCHEDULE: never comes: there is no such day"},
+		{[]string{"cron", "set", "n", "\x1b[31m", "t"}, "SCHEDULE: must have five fields"},
+		{[]string{"cron", "set", "n", "@daily", ""}, "TYPE: is required"},
+		{[]string{"cron", "set", "n", "@daily", "t", "-tz", "Europe/Nowhere"}, "-tz: is no time zone"},
+		{[]string{"cron", "set", "n", "@daily", "t", "-tz", ""}, "-tz must not be empty"},
+		{[]string{"cron", "set", "n", "@daily", "t", "-catch-up", "some"}, "-catch-up: must be"},
+		{[]string{"cron", "set", "n", "@daily", "t", "-overlap", "wait"}, "-overlap: must be"},
+		{[]string{"cron", "set", "n", "@daily", "t", "-priority", "101"}, "-priority: must be between"},
+		{[]string{"cron", "set", "n", "@daily", "t", "-payload", "{"}, "-payload: is not a JSON value"},
+		{[]string{"cron", "show"}, "NAME is missing"},
+		{[]string{"cron", "pause", "\xff"}, "is no id"},
+		{[]string{"cron", "list", "-limit", "0"}, "-limit must be from 1 to 200"},
+		{[]string{"cron", "list", "-cursor", "\xff"}, "-cursor must be what an earlier list gave"},
 		{[]string{"accounts", "add", "-email", "me@example.com"}, "-email and -path are required"},
 		{[]string{"rules", "add"}, "-file is required"},
 		{[]string{"rules", "add", "-file", "/nonexistent/rules.json"}, "cannot be read"},
@@ -131,6 +149,7 @@ func TestCommandsNeedADatabase(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"jobs", "enqueue", "t"}, {"jobs", "list"}, {"jobs", "show", "x"}, {"jobs", "cancel", "x"}, {"jobs", "retry", "x"},
+		{"cron", "set", "n", "@daily", "t"}, {"cron", "list"}, {"cron", "show", "n"}, {"cron", "trigger", "n"}, {"cron", "delete", "n"},
 		{"accounts", "add", "-email", "me@example.com", "-path", "/m"}, {"accounts", "list"}, {"rules", "list"},
 	} {
 		path := none(t)

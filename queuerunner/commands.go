@@ -36,6 +36,14 @@ func commands() []command {
 		{"jobs cancel", "ID", "cancel a queued job, ask a running one to stop", jobsCancel},
 		{"jobs retry", "ID", "put a failed or canceled job back into its queue", jobsRetry},
 
+		{"cron set", "NAME SCHEDULE TYPE", "store a schedule (\"30 2 * * *\", @daily, \"@every 90m\") of jobs, or replace it", cronSet},
+		{"cron list", "", "list schedules by name", cronList},
+		{"cron show", "NAME", "show a schedule and when it comes", cronShow},
+		{"cron pause", "NAME", "stop a schedule", cronPause},
+		{"cron resume", "NAME", "start a paused schedule again, without what it missed", cronResume},
+		{"cron trigger", "NAME", "store a job of a schedule now and print its id; its times stay", cronTrigger},
+		{"cron delete", "NAME", "delete a schedule; its jobs stay", cronDelete},
+
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
 		{"accounts list", "", "list accounts, newest first", accountsList},
 

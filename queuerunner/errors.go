@@ -69,8 +69,8 @@ func asFlags(err error) error {
 	field := strings.TrimPrefix(invalid.Field, "config.") // of an account
 	name := "-" + strings.ReplaceAll(field, "_", "-")
 	switch field {
-	case "type":
-		name = "TYPE"
+	case "type", "schedule", "name":
+		name = strings.ToUpper(field)
 	case "idempotency_key":
 		name = "-key"
 	}

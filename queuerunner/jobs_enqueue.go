@@ -80,7 +80,7 @@ func checkGiven(flags *flag.FlagSet) error {
 	var err error
 	flags.Visit(func(f *flag.Flag) {
 		switch value := f.Value.String(); f.Name {
-		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload":
+		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "tz", "catch-up", "overlap":
 			if value == "" {
 				err = wrongUse("-%s must not be empty", f.Name)
 			}

@@ -1,6 +1,6 @@
 // Command queuerunner claims jobs and runs them, and is the operator's command
 // line: it migrates the database, checks the configuration, and shows and
-// changes jobs, accounts and rules. It is a thin binary: it wires the packages
+// changes jobs, schedules, accounts and rules. It is a thin binary: it wires the packages
 // of core together and holds no SQL and no handler of its own. It never
 // imports apiserver.
 package main

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+type cronPage struct {
+	Cron []queue.Cron `json:"cron"`
+	Next *string      `json:"next_cursor"`
+}
+
+func TestCron(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	out := fine(t, db.path, "cron", "set", "report", "30 2 * * *", "a.type", "-tz", "Europe/Berlin", "-catch-up", "none",
+		"-overlap", "skip", "-queue", "q", "-priority", "7", "-payload", `{"x":1}`)
+	if !regexp.MustCompile(`^report comes next at \d{4}-\d\d-\d\dT0[01]:30:00\.000Z\n$`).MatchString(out) {
+		t.Errorf("%q", out)
+	}
+	s := decode[queue.Cron](t, fine(t, db.path, "cron", "show", "-json", "report"))
+	if s.Name != "report" || s.Schedule != "30 2 * * *" || s.TZ != "Europe/Berlin" || s.CatchUp != queue.CatchUpNone || s.Overlap != queue.OverlapSkip ||
+		s.Type != "a.type" || *s.Queue != "q" || s.Priority != 7 || string(s.Payload) != `{"x":1}` {
+		t.Errorf("%+v", s)
+	}
+	out = fine(t, db.path, "cron", "show", "report")
+	if strings.Count(out, "comes at") != 3 || !regexp.MustCompile(`comes at   \d{4}-\d\d-\d\dT0[23]:[03]0:00\+0[12]:00\n`).MatchString(out) || !strings.Contains(out, "catch up   none\n") {
+		t.Error(out)
+	}
+
+	id := strings.TrimSpace(fine(t, db.path, "cron", "trigger", "report"))
+	if j := db.job(id); j.Type != "a.type" || j.Queue != "q" || j.Priority != 7 || string(j.Payload) != `{"x":1}` {
+		t.Errorf("%+v", j)
+	}
+	if r := cli(t, db.path, "cron", "trigger", "report"); r.code != exitFine || r.out != id+"\n" || !strings.Contains(r.err, "nothing was stored") {
+		t.Errorf("%+v", r)
+	}
+	if e := decode[queue.Enqueued](t, fine(t, db.path, "cron", "trigger", "-json", "report")); e.ID != id || !e.Duplicate {
+		t.Errorf("%+v", e)
+	}
+
+	if out = fine(t, db.path, "cron", "pause", "report"); out != "report is paused\n" {
+		t.Errorf("%q", out)
+	}
+	if out = fine(t, db.path, "cron", "set", "report", "@daily", "a.type"); out != "report is paused\n" {
+		t.Errorf("%q", out)
+	}
+	if out = fine(t, db.path, "cron", "show", "report"); strings.Contains(out, "comes at") || !strings.Contains(out, "paused     true\n") {
+		t.Error(out)
+	}
+	fine(t, db.path, "cron", "set", "another", "@every 90m", "b.type")
+	out = fine(t, db.path, "cron", "list")
+	lines := strings.Split(out, "\n")
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "NAME ") || !strings.HasPrefix(lines[1], "another  @every 90m  UTC  b.type  active  20") ||
+		!regexp.MustCompile(`^report +@daily +UTC +a\.type +paused +- +-$`).MatchString(lines[2]) {
+		t.Error(out)
+	}
+	p := decode[cronPage](t, fine(t, db.path, "cron", "list", "-json", "-limit", "1"))
+	if len(p.Cron) != 1 || p.Cron[0].Name != "another" || p.Next == nil {
+		t.Fatalf("%+v", p)
+	}
+	p = decode[cronPage](t, fine(t, db.path, "cron", "list", "-json", "-cursor", *p.Next))
+	if len(p.Cron) != 1 || p.Cron[0].Name != "report" || p.Next != nil {
+		t.Errorf("%+v", p)
+	}
+	if out = fine(t, db.path, "cron", "resume", "report"); !strings.HasPrefix(out, "report comes next at ") {
+		t.Errorf("%q", out)
+	}
+	if out = fine(t, db.path, "cron", "delete", "report"); out != "report is deleted\n" {
+		t.Errorf("%q", out)
+	}
+	for _, verb := range []string{"show", "pause", "resume", "trigger", "delete"} {
+		if r := cli(t, db.path, "cron", verb, "report"); r.code != exitFailed || !strings.Contains(r.err, "no such schedule") {
+			t.Errorf("%s: %+v", verb, r)
+		}
+	}
+}
+
+func TestARunnerKeepsSchedules(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	startRunner(t, db.path)
+	fine(t, db.path, "cron", "set", "c", "@every 1s", job.DebugEcho, "-payload", `"hello"`)
+	var s queue.Cron
+	await(t, "a tick", func() bool {
+		s = decode[queue.Cron](t, fine(t, db.path, "cron", "show", "-json", "c"))
+		return s.LastJobID != nil
+	})
+	if j := db.await(*s.LastJobID, job.Completed); string(j.Result) != `"hello"` || !strings.HasPrefix(*j.IdempotencyKey, "cron:c:20") {
+		t.Errorf("%+v", j)
+	}
+}
