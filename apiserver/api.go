@@ -18,6 +18,7 @@ import (
 
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
 )
 
 // api registers operations on a mux and in the description of the API. Both
@@ -68,6 +69,7 @@ func newAPI(mux *http.ServeMux, version string, log zerolog.Logger) *api {
 	adoptProblems()
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	schemas.RegisterTypeAlias(reflect.TypeFor[job.Time](), reflect.TypeFor[time.Time]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[queue.Limit](), reflect.TypeFor[shownLimit]())
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",

@@ -146,6 +146,8 @@ func kindName(t reflect.Type) string {
 		return "an integer"
 	case reflect.Float64:
 		return "a number"
+	case reflect.Slice:
+		return "a list"
 	}
 	return "of another type"
 }

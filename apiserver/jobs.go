@@ -30,6 +30,8 @@ type newJob struct {
 	KeyScope       *string         `json:"key_scope,omitempty" enum:"active,until,forever" doc:"How long the key is held."`
 	KeyTTL         *string         `json:"key_ttl,omitempty" doc:"For until: how long, such as 24h."`
 	LimitKey       *string         `json:"limit_key,omitempty" doc:"What it shares a limit with."`
+	After          []string        `json:"after,omitempty" maxItems:"10000" doc:"The ids of jobs that must end first; in a batch also of jobs that stand before it."`
+	AfterFailure   *string         `json:"after_failure,omitempty" enum:"cancel,run,wait" doc:"What becomes of it when one of those does not complete: it is canceled (the default), runs all the same, or waits until that one was retried."`
 }
 
 // job checks what package job cannot see once the values are put together.
@@ -37,6 +39,7 @@ func (n newJob) job() (job.New, error) {
 	j := job.New{
 		Type: n.Type, Payload: n.Payload, ID: text(n.ID), Queue: text(n.Queue),
 		Key: text(n.IdempotencyKey), KeyScope: job.Scope(text(n.KeyScope)), LimitKey: text(n.LimitKey),
+		After: n.After, AfterFailure: job.AfterFailure(text(n.AfterFailure)),
 	}
 	err := checkSize(n.Payload)
 	if err != nil {
@@ -144,7 +147,8 @@ func (s service) jobRoutes(a *api) {
 		status: http.StatusCreated, takes: newJobs{}, max: min(s.maxBody, maxBatch),
 	}, s.createJobs)
 	register(a, route{id: "list-jobs", method: "GET", path: "/v1/jobs", summary: "List jobs, newest first"}, s.listJobs)
-	register(a, route{id: "get-job", method: "GET", path: "/v1/jobs/{id}", summary: "A job with its steps and runs"}, s.getJob)
+	register(a, route{id: "get-job", method: "GET", path: "/v1/jobs/{id}", summary: "A job with its steps, runs and history"}, s.getJob)
+	register(a, route{id: "why-job", method: "GET", path: "/v1/jobs/{id}/why", summary: "Why a job is not running"}, s.whyJob)
 	register(a, route{id: "cancel-job", method: "POST", path: "/v1/jobs/{id}/cancel", summary: "Cancel a job"}, s.cancelJob)
 	register(a, route{id: "retry-job", method: "POST", path: "/v1/jobs/{id}/retry", summary: "Run a failed or canceled job again"}, s.retryJob)
 }
@@ -305,6 +309,11 @@ func readCursor(c string) (int64, error) {
 func (s service) getJob(ctx context.Context, in *idInput) (*reply[*queue.Detail], error) {
 	d, err := s.queue.Detail(ctx, in.ID)
 	return &reply[*queue.Detail]{d}, err
+}
+
+func (s service) whyJob(ctx context.Context, in *idInput) (*reply[*queue.Why], error) {
+	w, err := s.queue.Why(ctx, in.ID)
+	return &reply[*queue.Why]{w}, err
 }
 
 func (s service) cancelJob(ctx context.Context, in *idInput) (*reply[*job.Job], error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ func TestAJobHasExactlyTheFieldsOfTheContract(t *testing.T) {
 		t.Errorf("payload is %s", got)
 	}
 	detail := f.get("/v1/jobs/" + job["id"].(string)).is(200)
-	for _, field := range []string{"steps", "runs"} {
+	for _, field := range []string{"after", "steps", "runs"} {
 		if list, ok := detail[field].([]any); !ok || len(list) != 0 {
 			t.Errorf("%s is %v, want []", field, detail[field])
 		}
@@ -218,6 +219,150 @@ func TestAJobWhoseKeyOutlivedIt(t *testing.T) {
 	got := f.post("/v1/jobs", `{"type":"x","idempotency_key":"k","key_scope":"forever"}`)
 	if want := fmt.Sprintf(`{"id":"%s","type":"x","duplicate":true,"pruned":true}`, id); got.status != 200 || strings.TrimSpace(got.raw) != want {
 		t.Errorf("got %d %s, want %s", got.status, got.raw, want)
+	}
+}
+
+func TestAJobComesAfterOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first := f.post("/v1/jobs", `{"type":"x"}`).is(201)["id"].(string)
+	second := f.post("/v1/jobs", `{"type":"x","after":["`+first+`"],"after_failure":"run"}`).is(201)
+	if second["state"] != "queued" {
+		t.Errorf("got %v", second)
+	}
+	detail := f.get("/v1/jobs/" + second["id"].(string)).is(200)
+	if got := fmt.Sprint(detail["after"]); got != "[map[id:"+first+" outcome:<nil>]]" {
+		t.Errorf("after is %s", got)
+	}
+	if history := detail["history"].([]any); len(history) != 1 || history[0].(map[string]any)["state"] != "queued" {
+		t.Errorf("history is %v", history)
+	}
+	f.post("/v1/jobs", `{"type":"x","after":[],"after_failure":null}`).is(201)
+
+	t.Run("in a batch also after those before it", func(t *testing.T) {
+		t.Parallel()
+		one, two := strings.Replace(unknownID, "0193", "0194", 1), strings.Replace(unknownID, "0193", "0195", 1)
+		f.post("/v1/jobs:batch", `{"jobs":[{"type":"x","id":"`+one+`"},{"type":"x","id":"`+two+`","after":["`+one+`","`+first+`"]}]}`).is(201)
+		if after := f.get("/v1/jobs/" + two).is(200)["after"].([]any); len(after) != 2 {
+			t.Errorf("after is %v", after)
+		}
+		f.post("/v1/jobs:batch", `{"jobs":[{"type":"x","after":["`+one+`","`+unknownID+`"]}]}`).problem(400, "unknown_job", "jobs[0].after[1]")
+		f.post("/v1/jobs:batch", `{"jobs":[{"type":"x"},{"type":"x","after":["`+one+`"]},{"type":"x","after":["`+one+`","`+first+`","`+unknownID+`"]}]}`).
+			problem(400, "unknown_job", "jobs[2].after[2]")
+	})
+	for body, want := range map[string][2]string{
+		`"after":["` + unknownID + `"]`:                               {"unknown_job", "after[0]"},
+		`"after":["` + first + `","` + unknownID + `"]`:               {"unknown_job", "after[1]"},
+		`"after":["` + first + `","7"]`:                               {"invalid", "after[1]"},
+		`"after":["` + first + `",null]`:                              {"invalid", "after[1]"},
+		`"after":["` + first + `"],"after_failure":"x"`:               {"invalid", "after_failure"},
+		`"after_failure":"run"`:                                       {"invalid", "after_failure"},
+		`"after":"` + first + `"`:                                     {"invalid", "after"},
+		`"after":[7]`:                                                 {"invalid", "after"},
+		`"id":"` + unknownID + `","after":["` + unknownID + `"]`:      {"invalid", "after[0]"},
+		`"after":["` + strings.Repeat(first+`","`, 10_000) + `last"]`: {"invalid", "after"},
+	} {
+		f.post("/v1/jobs", `{"type":"x",`+body+`}`).problem(400, want[0], want[1])
+	}
+}
+
+func TestWhyAJobIsNotRunning(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.post("/v1/queues/mail/pause", "").is(200)
+	id := f.post("/v1/jobs", `{"type":"x","queue":"mail","delay":"1h"}`).is(201)["id"].(string)
+	why := f.get("/v1/jobs/" + id + "/why").is(200)
+	var codes []string
+	for _, r := range why["reasons"].([]any) {
+		reason := r.(map[string]any)
+		codes = append(codes, reason["code"].(string))
+		if reason["text"] == "" || reason["jobs"] == nil {
+			t.Errorf("got %v", reason)
+		}
+		if until, _ := reason["until"].(string); (reason["code"] == "not_due") != stamp.MatchString(until) {
+			t.Errorf("got %v", reason)
+		}
+	}
+	if want := []string{"not_due", "queue_paused", "no_runner"}; why["id"] != id || why["state"] != "queued" || !slices.Equal(codes, want) {
+		t.Errorf("got %v, want the reasons %v", why, want)
+	}
+	f.get("/v1/jobs/"+unknownID+"/why").problem(404, "not_found", "")
+}
+
+func TestQueuesArePausedAndResumed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, name := range []string{"mail", "a%2Fb%20%25", "caf%C3%A9", "..x"} {
+		for verb, paused := range map[string]bool{"pause": true, "resume": false} {
+			q := f.post("/v1/queues/"+name+"/"+verb, "").is(200)
+			if want, _ := url.PathUnescape(name); q["name"] != want || q["paused"] != paused || q["depth"].(map[string]any)["queued"] != 0.0 {
+				t.Errorf("%s of %s: %v", verb, name, q)
+			}
+		}
+	}
+	f.put("/v1/limits/queue/mail", `{"max_running":3}`).is(200)
+	for _, q := range f.get("/v1/queues").is(200)["queues"].([]any) {
+		var want any
+		q := q.(map[string]any)
+		if q["name"] == "mail" {
+			want = 3.0
+		}
+		if got, has := q["max_running"]; !has || got != want {
+			t.Errorf("max_running of %v is %v, want %v", q["name"], got, want)
+		}
+	}
+	f.post("/v1/queues/"+strings.Repeat("x", 201)+"/pause", "").problem(400, "invalid", "name")
+	f.post("/v1/queues/a%0Ab/pause", "").problem(400, "invalid", "name")
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if got := strings.TrimSpace(f.get("/v1/limits").raw); got != `{"limits":[],"next_cursor":null}` {
+		t.Errorf("no limits are %s", got)
+	}
+	for _, c := range []struct{ path, body, want string }{
+		{"key/*", `{"max_running":2,"interval":"1m30s"}`, `{"scope":"key","name":"*","max_running":2,"interval":"1m30s","running":0}`},
+		{"key/a%2Fb", `{"interval":"250ms"}`, `{"scope":"key","name":"a/b","max_running":null,"interval":"250ms","running":0}`},
+		{"queue/mail", `{"max_running":0,"interval":null}`, `{"scope":"queue","name":"mail","max_running":0,"interval":null,"running":0}`},
+		{"type/two%20words", `{"max_running":7}`, `{"scope":"type","name":"two words","max_running":7,"interval":null,"running":0}`},
+	} {
+		got := f.put("/v1/limits/"+c.path, c.body)
+		if strings.TrimSpace(got.raw) != c.want || got.status != 200 {
+			t.Errorf("PUT %s: %d %s, want %s", c.path, got.status, got.raw, c.want)
+		}
+		if got := f.get("/v1/limits/" + c.path); strings.TrimSpace(got.raw) != c.want {
+			t.Errorf("GET %s: %s, want %s", c.path, got.raw, c.want)
+		}
+	}
+	var names []string
+	next := ""
+	for range 2 {
+		page := f.get("/v1/limits?limit=2&cursor=" + url.QueryEscape(next)).is(200)
+		for _, l := range page["limits"].([]any) {
+			names = append(names, l.(map[string]any)["name"].(string))
+		}
+		next, _ = page["next_cursor"].(string)
+	}
+	if want := []string{"*", "a/b", "mail", "two words"}; !slices.Equal(names, want) || next != "" {
+		t.Errorf("the pages hold %v and end with %q, want %v", names, next, want)
+	}
+	f.call("DELETE", "/v1/limits/key/*", "").is(204)
+	f.call("DELETE", "/v1/limits/key/*", "").problem(404, "not_found", "")
+	f.get("/v1/limits/key/*").problem(404, "not_found", "")
+	for _, c := range []struct{ path, body, field string }{
+		{"queue/q", `{}`, "max_running"},
+		{"queue/q", `{"max_running":-1}`, "max_running"},
+		{"queue/q", `{"max_running":1.5}`, "max_running"},
+		{"queue/q", `{"interval":"1s"}`, "interval"},
+		{"key/k", `{"interval":"soon"}`, "interval"},
+		{"key/k", `{"interval":"0s"}`, "interval"},
+		{"key/k", `{"interval":"25h"}`, "interval"},
+		{"key/k", `{"maximum":1}`, "maximum"},
+		{"key/" + strings.Repeat("x", 201), `{"max_running":1}`, "name"},
+		{"account/k", `{"max_running":1}`, "scope"},
+	} {
+		f.put("/v1/limits/"+c.path, c.body).problem(400, "invalid", c.field)
 	}
 }
 

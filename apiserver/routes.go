@@ -54,6 +54,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	s.jobRoutes(a)
 	s.queueRoutes(a)
 	s.cronRoutes(a)
+	s.limitRoutes(a)
 	s.accountRoutes(a)
 	s.messageRoutes(a)
 	s.actionRoutes(a)

@@ -18,9 +18,10 @@ import (
 var everyRoute = slices.Sorted(slices.Values(append(mailRoutes,
 	"GET /", "GET /healthz", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /v1/jobs", "GET /v1/jobs/{id}",
 	"GET /v1/queues", "GET /v1/runners", "POST /v1/jobs", "POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry",
-	"POST /v1/jobs:batch",
 	"GET /v1/cron", "PUT /v1/cron/{name}", "GET /v1/cron/{name}", "DELETE /v1/cron/{name}",
 	"POST /v1/cron/{name}/pause", "POST /v1/cron/{name}/resume", "POST /v1/cron/{name}/trigger",
+	"POST /v1/jobs:batch", "GET /v1/jobs/{id}/why", "POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume",
+	"GET /v1/limits", "GET /v1/limits/{scope}/{name}", "PUT /v1/limits/{scope}/{name}", "DELETE /v1/limits/{scope}/{name}",
 )))
 
 func TestTheDescriptionHasEveryRouteAndNoOther(t *testing.T) {
@@ -56,7 +57,7 @@ func TestTheDescriptionHasEveryRouteAndNoOther(t *testing.T) {
 	}
 	for _, route := range everyRoute {
 		method, path, _ := strings.Cut(route, " ")
-		r, err := http.NewRequestWithContext(t.Context(), method, strings.NewReplacer("{id}", "x", "{name}", "x").Replace(path), nil)
+		r, err := http.NewRequestWithContext(t.Context(), method, strings.NewReplacer("{id}", "x", "{name}", "y", "{scope}", "key").Replace(path), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +82,10 @@ func TestTheDescriptionTellsTheShapes(t *testing.T) {
 	if _, has := body["application/json"]; !has {
 		t.Errorf("the body of POST /v1/jobs is described as %v", body)
 	}
+	put := document["paths"].(map[string]any)["/v1/limits/{scope}/{name}"].(map[string]any)["put"].(map[string]any)
+	if _, has := put["requestBody"]; !has {
+		t.Error("the body of PUT /v1/limits/{scope}/{name} is not described")
+	}
 	if got := slices.Sorted(maps.Keys(post["responses"].(map[string]any))); !slices.Equal(got, []string{"200", "201", "default"}) {
 		t.Errorf("POST /v1/jobs answers with %v", got)
 	}
@@ -102,7 +107,7 @@ func TestTheTokenOpensEverythingButHealth(t *testing.T) {
 	f := newFixture(t, func(s *service) { s.tokens = []string{"old", "new"} })
 	for _, route := range everyRoute {
 		method, path, _ := strings.Cut(route, " ")
-		path = strings.NewReplacer("{id}", unknownID, "{name}", "none").Replace(path)
+		path = strings.NewReplacer("{id}", unknownID, "{name}", "none", "{scope}", "key").Replace(path)
 		got := f.call(method, path, "")
 		if slices.Contains(probes, path) {
 			got.is(200)

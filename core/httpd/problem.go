@@ -79,6 +79,7 @@ var table = []struct {
 }{
 	{queue.ErrNotFound, http.StatusNotFound, "not_found", "there is no such job"},
 	{queue.ErrNoCron, http.StatusNotFound, "not_found", "there is no such schedule"},
+	{queue.ErrNoLimit, http.StatusNotFound, "not_found", "there is no such limit"},
 	{mail.ErrNotFound, http.StatusNotFound, "not_found", "there is nothing with this id"},
 	{queue.ErrInvalidState, http.StatusConflict, "invalid_state", "the job's state does not allow this"},
 	{queue.ErrKeyInUse, http.StatusConflict, "key_in_use", "the job's idempotency key is held by another job"},

@@ -2,8 +2,10 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -112,12 +114,17 @@ const sqlStrays = `UPDATE jobs AS j SET wait_key = ` + place + `, ready_key = NU
    ORDER BY i.limit_key, i.seq LIMIT 1000)
  RETURNING CAST(limit_key AS BLOB), seq`
 
-const sqlLimits = `SELECT CAST(l.scope AS BLOB), CAST(l.name AS BLOB), l.max_running, l.interval_ms,
+// sqlLimits lists limits in the order of their scope and name. Arguments: 1
+// and 2 the scope and name of the one before, 3 how many at most (-1 for all).
+const sqlLimits = `SELECT ` + limitColumns + ` FROM limits AS l WHERE (l.scope, l.name) > (?1, ?2) ORDER BY l.scope, l.name LIMIT ?3`
+
+const sqlLimit = `SELECT ` + limitColumns + ` FROM limits AS l WHERE l.scope = ? AND l.name = ?`
+
+const limitColumns = `CAST(l.scope AS BLOB), CAST(l.name AS BLOB), l.max_running, l.interval_ms,
    iif(l.scope = 'key',
      (SELECT count(*) FROM jobs AS r INDEXED BY jobs_holding WHERE r.state = 'running' AND r.limit_key IS NOT NULL AND (r.limit_key = l.name OR l.name = '*')),
      (SELECT count(*) FROM jobs AS r INDEXED BY jobs_lease WHERE r.state = 'running' AND r.lease_expires_at IS NOT NULL
-        AND iif(l.scope = 'queue', r.queue, r.type) = l.name))
- FROM limits AS l WHERE (?1 IS NULL OR (l.scope = ?1 AND l.name = ?2)) ORDER BY l.scope, l.name LIMIT 1000`
+        AND iif(l.scope = 'queue', r.queue, r.type) = l.name))`
 
 const sqlPause = `INSERT INTO queues(name, paused, created_at, updated_at) SELECT ?1, ?2, c.ms, c.ms FROM db_clock AS c WHERE true
  ON CONFLICT DO UPDATE SET paused = excluded.paused, updated_at = excluded.updated_at WHERE queues.paused <> excluded.paused`
@@ -148,6 +155,22 @@ type Limit struct {
 	MaxRunning *int64        // nil for any number; 0 lets none start
 	Interval   time.Duration // of a key: the least time between two starts; 0 for none
 	Running    int64         // now; filled in by Limits
+}
+
+// MarshalJSON implements json.Marshaler. The interval is shown as "1s" or
+// "1m30s", and as null for none.
+func (l Limit) MarshalJSON() ([]byte, error) {
+	var interval *string
+	if l.Interval > 0 {
+		interval = optional(l.Interval.String())
+	}
+	return json.Marshal(struct {
+		Scope      string  `json:"scope"`
+		Name       string  `json:"name"`
+		MaxRunning *int64  `json:"max_running"`
+		Interval   *string `json:"interval"`
+		Running    int64   `json:"running"`
+	}{l.Scope, l.Name, l.MaxRunning, interval, l.Running})
 }
 
 // ErrNoLimit is returned for a limit that is not set.
@@ -262,23 +285,37 @@ func (q *Queue) DropLimit(ctx context.Context, scope, name string) error {
 	return nil
 }
 
-// Limits lists the limits with how many jobs run under each.
-func (q *Queue) Limits(ctx context.Context) ([]Limit, error) { return q.limits(ctx, nil, "") }
+// Limits lists all limits with how many jobs run under each.
+func (q *Queue) Limits(ctx context.Context) ([]Limit, error) {
+	return q.limits(ctx, libsql.Query(sqlLimits, "", "", -1))
+}
+
+// LimitsPage lists up to limit of them, from a cursor on ("" for the first).
+// next is the cursor of the page that follows, "" when this is the last.
+func (q *Queue) LimitsPage(ctx context.Context, cursor string, limit int) (list []Limit, next string, err error) {
+	scope, name, _ := strings.Cut(cursor, " ")
+	list, err = q.limits(ctx, libsql.Query(sqlLimits, scope, name, limit+1))
+	if len(list) > limit {
+		list = list[:limit]
+		next = list[limit-1].Scope + " " + list[limit-1].Name
+	}
+	return list, next, err
+}
 
 // GetLimit returns one limit.
-func (q *Queue) GetLimit(ctx context.Context, scope, name string) (Limit, error) {
-	list, err := q.limits(ctx, scope, name)
+func (q *Queue) GetLimit(ctx context.Context, scope, name string) (*Limit, error) {
+	list, err := q.limits(ctx, libsql.Query(sqlLimit, scope, name))
 	if err == nil && len(list) == 0 {
 		err = fmt.Errorf("limit of %s %s: %w", scope, name, ErrNoLimit)
 	}
 	if err != nil {
-		return Limit{}, err
+		return nil, err
 	}
-	return list[0], nil
+	return &list[0], nil
 }
 
-func (q *Queue) limits(ctx context.Context, scope any, name string) ([]Limit, error) {
-	res, err := q.db.Read(ctx, libsql.Query(sqlLimits, scope, name))
+func (q *Queue) limits(ctx context.Context, query libsql.Stmt) ([]Limit, error) {
+	res, err := q.db.Read(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("list limits: %w", err)
 	}

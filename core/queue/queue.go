@@ -215,7 +215,7 @@ func (q *Queue) store(ctx context.Context, items [][]byte, guarded bool) ([]libs
 	case 0:
 		return nil, ErrIDInUse
 	case 1:
-		return nil, &job.Invalid{Field: "after", Code: "unknown_job", Reason: "names a job that is not stored"}
+		return nil, q.unknownAfter(ctx, array, len(items))
 	}
 	if err != nil {
 		return nil, err
@@ -225,6 +225,18 @@ func (q *Queue) store(ctx context.Context, items [][]byte, guarded bool) ([]libs
 		rows[r.Int(0)] = r
 	}
 	return rows, nil
+}
+
+// unknownAfter is the error for a job to come after that is not stored.
+func (q *Queue) unknownAfter(ctx context.Context, array string, items int) error {
+	inv := &job.Invalid{Field: "after", Code: "unknown_job", Reason: "names a job that is not stored"}
+	res, err := q.db.Read(ctx, libsql.Query(sqlUnknownAfter, array))
+	if err != nil || len(res[0].Rows) == 0 { // stored since then: which one it was does not matter any more
+		return inv
+	}
+	item, place := res[0].Rows[0].Int(0), res[0].Rows[0].Int(1)
+	inv.Field, inv.Reason = fmt.Sprintf("after[%d]", place), "is no job that is stored"
+	return inItem(inv, int(item), items)
 }
 
 // recordEnqueue records opEnqueue for an array of items and returns the place

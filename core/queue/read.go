@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/postroom/postroom/core/job"
@@ -124,21 +125,39 @@ func (q *Queue) List(ctx context.Context, f Filter) (Page, error) {
 type Depth struct {
 	Name             string              `json:"name"`
 	Paused           bool                `json:"paused"`
+	MaxRunning       *int64              `json:"max_running"` // its limit; null for none
 	Depth            map[job.State]int64 `json:"depth"`
 	OldestWaitingAt  *job.Time           `json:"oldest_waiting_at"`
 	OldestWaitingFor int64               `json:"oldest_waiting_ms"`
 }
 
 // Queues lists the queues.
-func (q *Queue) Queues(ctx context.Context) ([]Depth, error) {
-	res, err := q.db.Read(ctx, libsql.Query(sqlQueues))
+func (q *Queue) Queues(ctx context.Context) ([]Depth, error) { return q.queues(ctx, nil) }
+
+// Depth returns one queue.
+func (q *Queue) Depth(ctx context.Context, name string) (*Depth, error) {
+	list, err := q.queues(ctx, name)
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("queue %s: %w", name, ErrNoQueue)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+// ErrNoQueue is returned for a queue that no job was ever stored in.
+var ErrNoQueue = errors.New("no such queue")
+
+func (q *Queue) queues(ctx context.Context, name any) ([]Depth, error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlQueues, name))
 	if err != nil {
 		return nil, fmt.Errorf("list queues: %w", err)
 	}
 	out := []Depth{}
 	for _, r := range res[0].Rows {
 		if n := len(out); n == 0 || out[n-1].Name != r.Str(0) {
-			d := Depth{Name: r.Str(0), Paused: r.Bool(1), Depth: map[job.State]int64{}}
+			d := Depth{Name: r.Str(0), Paused: r.Bool(1), MaxRunning: r.IntPtr(6), Depth: map[job.State]int64{}}
 			for _, s := range job.States {
 				d.Depth[s] = 0
 			}

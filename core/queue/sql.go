@@ -78,10 +78,15 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 const sqlEnqueueGuardID = `SELECT length(json(iif(NOT EXISTS (
   SELECT 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE j.type <> e.value->>'type'), '{}', 'id in use')))`
 
-const sqlEnqueueGuardAfter = `SELECT length(json(iif(NOT EXISTS (
-  SELECT 1 FROM json_each(?) AS e CROSS JOIN json_each(e.value, '$.after') AS a
+const sqlEnqueueGuardAfter = `SELECT length(json(iif(NOT EXISTS (SELECT 1 FROM ` + unknownAfter + `), '{}', 'unknown job')))`
+
+const unknownAfter = `json_each(?) AS e CROSS JOIN json_each(e.value, '$.after') AS a
   WHERE a.value->>'new' IS NULL AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = a.value->>'id')
-  AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = e.value->>'id')), '{}', 'unknown job')))`
+  AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = e.value->>'id')`
+
+// sqlUnknownAfter says for which item, and which of the jobs it names, the
+// second guard raised its error.
+const sqlUnknownAfter = `SELECT e.key, a.key FROM ` + unknownAfter + ` ORDER BY e.key, a.key LIMIT 1`
 
 // sqlAfter records which jobs an item comes after: its after is a list of
 // {id}, and of {id, new, type, key} for those that are stored by the same call
@@ -402,8 +407,9 @@ const sqlSteps = `SELECT CAST(name AS BLOB), run, CAST(outcome AS BLOB), started
  FROM job_steps WHERE job_id = ? ORDER BY started_at, name`
 
 const sqlQueues = `SELECT CAST(q.name AS BLOB), q.paused, CAST(j.state AS BLOB), count(j.seq),
-   min(CASE WHEN j.ready_key IS NOT NULL THEN max(coalesce(j.not_before, 0), j.created_at) END), (SELECT ms FROM db_clock)
- FROM queues AS q LEFT JOIN jobs AS j ON j.queue = q.name GROUP BY q.name, j.state ORDER BY q.name`
+   min(CASE WHEN j.ready_key IS NOT NULL THEN max(coalesce(j.not_before, 0), j.created_at) END), (SELECT ms FROM db_clock),
+   (SELECT max_running FROM limits WHERE scope = 'queue' AND name = q.name)
+ FROM queues AS q LEFT JOIN jobs AS j ON j.queue = q.name WHERE ?1 IS NULL OR q.name = ?1 GROUP BY q.name, j.state ORDER BY q.name`
 
 // sqlRunner writes the runner's own row, at its start and with its heartbeats.
 const sqlRunner = `INSERT INTO runners(id, host, pid, version, queues_json, types_json, concurrency, started_at, heartbeat_at, created_at, updated_at)
