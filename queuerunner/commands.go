@@ -32,7 +32,8 @@ func commands() []command {
 
 		{"jobs enqueue", "TYPE", "store a job and print its id", jobsEnqueue},
 		{"jobs list", "", "list jobs, newest first", jobsList},
-		{"jobs show", "ID", "show a job with its steps and runs", jobsShow},
+		{"jobs show", "ID", "show a job with its steps, runs and history", jobsShow},
+		{"jobs why", "ID", "say why a job is not running", jobsWhy},
 		{"jobs cancel", "ID", "cancel a queued job, ask a running one to stop", jobsCancel},
 		{"jobs retry", "ID", "put a failed or canceled job back into its queue", jobsRetry},
 
@@ -43,6 +44,16 @@ func commands() []command {
 		{"cron resume", "NAME", "start a paused schedule again, without what it missed", cronResume},
 		{"cron trigger", "NAME", "store a job of a schedule now and print its id; its times stay", cronTrigger},
 		{"cron delete", "NAME", "delete a schedule; its jobs stay", cronDelete},
+
+		{"queues list", "", "list queues with their depth by state", queuesList},
+		{"queues pause", "NAME", "start no more jobs of a queue; those that run go on", queuesPause},
+		{"queues resume", "NAME", "start jobs of a paused queue again", queuesResume},
+
+		{"limits list", "", "list limits by scope and name", limitsList},
+		{"limits set", "SCOPE NAME", "limit how many jobs of a queue, a type or a key run at once, or how close a key's starts may be", limitsSet},
+		{"limits drop", "SCOPE NAME", "take a limit away", limitsDrop},
+
+		{"verify", "", "check the whole database against the queue's rules, also while services run", verify},
 
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
 		{"accounts list", "", "list accounts, newest first", accountsList},

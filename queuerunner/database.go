@@ -74,7 +74,7 @@ func isMissing(path string) bool {
 }
 
 // withDatabase opens the configured database for one command.
-func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql.DB) error) error {
+func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql.DB) error, change ...func(*libsql.Options)) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -82,6 +82,9 @@ func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql
 	opt, err := databaseOptions(cfg, c.options.Lookup)
 	if err != nil {
 		return err
+	}
+	for _, ch := range change {
+		ch(&opt)
 	}
 	if err := checkSchema(opt); err != nil {
 		return err
@@ -94,10 +97,10 @@ func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql
 }
 
 // withQueue opens the configured database for one command on jobs.
-func (c *call) withQueue(ctx context.Context, use func(*queue.Queue) error) error {
+func (c *call) withQueue(ctx context.Context, use func(*queue.Queue) error, change ...func(*libsql.Options)) error {
 	return c.withDatabase(ctx, func(_ *config.Loaded, db libsql.DB) error {
 		return use(queue.New(db, system.Real{}, job.Known()))
-	})
+	}, change...)
 }
 
 // closeDatabase finishes what is pending, bounded, even when ctx has ended.

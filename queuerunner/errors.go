@@ -17,10 +17,11 @@ func (e *useError) Error() string { return e.text }
 
 func wrongUse(format string, args ...any) error { return &useError{fmt.Sprintf(format, args...)} }
 
-// reported is an error that the log has shown already, and its exit code.
+// reported is an error that was shown already, in the log or as the output
+// proper, and its exit code.
 type reported int
 
-func (r reported) Error() string { return "reported in the log" }
+func (r reported) Error() string { return "reported already" }
 
 // exitCode shows err on stderr, where it was not yet, and turns it into the
 // exit code.
@@ -69,7 +70,7 @@ func asFlags(err error) error {
 	field := strings.TrimPrefix(invalid.Field, "config.") // of an account
 	name := "-" + strings.ReplaceAll(field, "_", "-")
 	switch field {
-	case "type", "schedule", "name":
+	case "type", "schedule", "scope", "name":
 		name = strings.ToUpper(field)
 	case "idempotency_key":
 		name = "-key"

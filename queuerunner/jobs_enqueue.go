@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -22,6 +23,8 @@ func jobsEnqueue(c *call, flags *flag.FlagSet) action {
 		payload   = flags.String("payload", "null", "the `JSON` value handed to the job's handler; - reads it from stdin")
 		scope     = flags.String("key-scope", "", "how long the key holds: active, until or forever (default: the type's)")
 		notBefore = flags.String("not-before", "", "start no earlier than this `TIME`, such as 2027-01-31T08:00:00Z")
+		after     = flags.String("after", "", "the `ID,ID,…` of jobs that must end first")
+		failure   = flags.String("after-failure", "", "what becomes of it when one of those does not complete: cancel (the default), run or wait")
 		asJSON    = flags.Bool("json", false, "print JSON")
 	)
 	flags.StringVar(&n.ID, "id", "", "the job's `UUID`; the same id again is the same request")
@@ -34,7 +37,7 @@ func jobsEnqueue(c *call, flags *flag.FlagSet) action {
 	flags.StringVar(&n.LimitKey, "limit-key", "", "the `KEY` by which it shares a limit with other jobs")
 
 	return func(ctx context.Context, args []string) error {
-		n.Type, n.KeyScope = args[0], job.Scope(*scope)
+		n.Type, n.KeyScope, n.AfterFailure = args[0], job.Scope(*scope), job.AfterFailure(*failure)
 		if err := checkGiven(flags); err != nil {
 			return err
 		}
@@ -44,6 +47,9 @@ func jobsEnqueue(c *call, flags *flag.FlagSet) action {
 				return wrongUse("-not-before must be a time such as 2027-01-31T08:00:00Z, not %s", quote(*notBefore))
 			}
 			n.NotBefore = at
+		}
+		if *after != "" {
+			n.After = strings.Split(*after, ",")
 		}
 		var err error
 		if n.Payload, err = c.payload(*payload); err != nil {
@@ -61,7 +67,7 @@ func jobsEnqueue(c *call, flags *flag.FlagSet) action {
 			case libsql.ClassOf(err) == libsql.Unknown:
 				return fmt.Errorf("it is not known whether the job was stored; the same command with -id %s is safe: %w", n.ID, err)
 			case err != nil:
-				return err
+				return asFlags(err)
 			case *asJSON:
 				return c.printJSON(e)
 			case e.Pruned:
@@ -80,7 +86,7 @@ func checkGiven(flags *flag.FlagSet) error {
 	var err error
 	flags.Visit(func(f *flag.Flag) {
 		switch value := f.Value.String(); f.Name {
-		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "tz", "catch-up", "overlap":
+		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "tz", "catch-up", "overlap", "after", "after-failure":
 			if value == "" {
 				err = wrongUse("-%s must not be empty", f.Name)
 			}

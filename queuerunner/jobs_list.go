@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
@@ -33,10 +32,8 @@ func jobsList(c *call, flags *flag.FlagSet) action {
 		if f.State != "" && !slices.Contains(job.States, job.State(f.State)) {
 			return wrongUse("-state must be queued, running, completed, failed or canceled, not %s", quote(f.State))
 		}
-		for _, text := range []string{f.Type, f.Queue, f.Key} {
-			if !utf8.ValidString(text) {
-				return wrongUse("%s is not valid UTF-8", quote(text))
-			}
+		if err := checkUTF8([]string{f.Type, f.Queue, f.Key}); err != nil {
+			return err
 		}
 		if err := checkLimit(f.Limit); err != nil {
 			return err

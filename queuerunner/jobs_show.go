@@ -55,6 +55,7 @@ func showJob(d *queue.Detail) string {
 		{"heartbeat", instant(d.HeartbeatAt)},
 		{"cancel requested", instant(d.CancelRequestedAt)},
 		{"claimed by", text(d.ClaimedBy)},
+		{"after", afterText(d.After)},
 		{"parent", text(d.ParentID)},
 		{"trace", text(d.TraceID)},
 	} {
@@ -76,12 +77,44 @@ func showJob(d *queue.Detail) string {
 		}
 		b.WriteString("\n" + t.String())
 	}
+	b.WriteString("\n" + history(d.History))
 	for _, r := range d.Runs {
 		if r.Stack != nil {
 			fmt.Fprintf(&b, "\nstack of run %d:\n%s\n", r.Run, printableLines(*r.Stack, "  "))
 		}
 	}
 	return b.String()
+}
+
+// afterText lists the jobs that a job comes after, with what became of them.
+func afterText(list []job.Dependency) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	words := make([]string, len(list))
+	for i, d := range list {
+		words[i] = d.ID
+		if d.Outcome != nil {
+			words[i] += " (" + *d.Outcome + ")"
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// longestHistory is how many changes of state are shown: a job that snoozes
+// for ever has thousands.
+const longestHistory = 20
+
+func history(list []job.Transition) string {
+	t := newTable("AT", "STATE", "RUN")
+	if n := len(list) - longestHistory; n > 0 {
+		t.row("…", fmt.Sprintf("(%d more, with -json)", n))
+		list = list[n:]
+	}
+	for _, h := range list {
+		t.row(h.At.String(), string(h.State), fmt.Sprint(h.Run))
+	}
+	return t.String()
 }
 
 func text(s *string) string {

@@ -78,6 +78,70 @@ func TestJobsEnqueue(t *testing.T) {
 	})
 }
 
+func TestJobsComeAfterOthers(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	first, second := db.enqueue("a.type", `1`), db.enqueue("a.type", `1`)
+	id := strings.TrimSpace(fine(t, db.path, "jobs", "enqueue", "b.type", "-after", first+","+second, "-after-failure", "run"))
+	if d := db.job(id); len(d.After) != 2 {
+		t.Errorf("%+v", d)
+	}
+	fine(t, db.path, "jobs", "cancel", first)
+	if out := fine(t, db.path, "jobs", "show", id); !strings.Contains(out, first+" (canceled), "+second+"\n") {
+		t.Error(out)
+	}
+	const nobody = "0193f1a0-8c5e-7abc-8def-0123456789ab"
+	r := cli(t, db.path, "jobs", "enqueue", "b.type", "-after", first+","+nobody)
+	if r.code != exitWrong || r.out != "" || !strings.Contains(r.err, "-after[1]: is no job that is stored") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestJobsWhy(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	first := db.enqueue("a.type", `1`)
+	id := strings.TrimSpace(fine(t, db.path, "jobs", "enqueue", "a.type", "-after", first, "-not-before", "2100-01-02T03:04:05Z"))
+	want := id + ` is queued:
+  it comes after jobs that have not completed: ` + first + `
+  its time has not come, until 2100-01-02T03:04:05.000Z
+  no runner is alive
+`
+	if out := fine(t, db.path, "jobs", "why", id); out != want {
+		t.Errorf("%s, want\n%s", out, want)
+	}
+	if w := decode[queue.Why](t, fine(t, db.path, "jobs", "why", id, "-json")); w.ID != id || len(w.Reasons) != 3 || w.Reasons[1].Code != "not_due" {
+		t.Errorf("%+v", w)
+	}
+	fine(t, db.path, "queues", "pause", job.DefaultQueue)
+	if out := fine(t, db.path, "jobs", "why", db.enqueue("a.type", `1`)); !strings.Contains(out, "the queue default is paused") || !strings.Contains(out, "  1 jobs stand before it in line\n") {
+		t.Error(out)
+	}
+	if r := cli(t, db.path, "jobs", "why", "nobody"); r.code != exitFailed || !strings.Contains(r.err, "no such job") {
+		t.Errorf("%+v", r)
+	}
+
+	t.Run("says it for a job that is in line, runs or has ended", func(t *testing.T) {
+		t.Parallel()
+		db := newDatabase(t)
+		long := db.enqueue(job.DebugSleep, `{"ms":600000}`)
+		startRunner(t, db.path, "queue.concurrency=1")
+		db.await(long, job.Running)
+		next := db.enqueue(job.DebugEcho, `1`)
+		for id, want := range map[string]string{
+			long: "it is running: runner ", next: "it is in line: 0 jobs of its queue stand before it; 1 runners with 1 slots work there\n",
+		} {
+			if out := fine(t, db.path, "jobs", "why", id); !strings.Contains(out, want) || strings.Count(out, "\n") != 2 {
+				t.Errorf("%s, want %s", out, want)
+			}
+		}
+		fine(t, db.path, "jobs", "cancel", next)
+		if out := fine(t, db.path, "jobs", "why", next); !strings.Contains(out, "it has ended as canceled at ") {
+			t.Error(out)
+		}
+	})
+}
+
 func TestJobsList(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
@@ -117,7 +181,7 @@ func TestJobsShow(t *testing.T) {
 	db.await(panics.ID, job.Failed)
 
 	out := fine(t, db.path, "jobs", "show", id)
-	for _, want := range []string{"state             completed", `result            {"steps":[1,2]}`, "step_2", "retried", "debug.steps: failed after step 1"} {
+	for _, want := range []string{"state             completed", `result            {"steps":[1,2]}`, "step_2", "retried", "debug.steps: failed after step 1", "AT                        STATE      RUN\n", "Z  running    2\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
