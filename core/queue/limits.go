@@ -98,7 +98,7 @@ const sqlSetLimit = `INSERT INTO limits(scope, name, max_running, interval_ms, s
  SELECT ?1, ?2, ?3, ?4, ?5, c.ms, c.ms FROM db_clock AS c WHERE true
  ON CONFLICT DO UPDATE SET max_running = excluded.max_running, interval_ms = excluded.interval_ms,
    seed = coalesce(excluded.seed, limits.seed), updated_at = excluded.updated_at
- WHERE excluded.seed IS NULL OR limits.seed IS NOT excluded.seed RETURNING 1`
+ WHERE excluded.seed IS NULL OR limits.seed IS NOT excluded.seed`
 
 const sqlDropLimit = `DELETE FROM limits WHERE scope = ? AND name = ? RETURNING 1`
 
@@ -200,8 +200,7 @@ func (l Limit) check() error {
 // SetLimit stores a limit, at once for what starts from now on. Jobs that run
 // already go on.
 func (q *Queue) SetLimit(ctx context.Context, l Limit) error {
-	_, err := q.setLimit(ctx, l, nil)
-	return err
+	return q.setLimit(ctx, l, nil)
 }
 
 // SeedLimits applies limits from a configuration. Each value is applied once:
@@ -212,16 +211,16 @@ func (q *Queue) SeedLimits(ctx context.Context, limits []Limit) error {
 		if l.MaxRunning != nil {
 			seed += fmt.Sprintf(", max_running %d", *l.MaxRunning)
 		}
-		if _, err := q.setLimit(ctx, l, seed); err != nil {
+		if err := q.setLimit(ctx, l, seed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (q *Queue) setLimit(ctx context.Context, l Limit, seed any) (changed bool, err error) {
+func (q *Queue) setLimit(ctx context.Context, l Limit, seed any) error {
 	if err := l.check(); err != nil {
-		return false, err
+		return err
 	}
 	var most, interval any
 	if l.MaxRunning != nil {
@@ -231,21 +230,20 @@ func (q *Queue) setLimit(ctx context.Context, l Limit, seed any) (changed bool, 
 		interval = millis(l.Interval)
 	}
 	var b libsql.Batch
-	n := b.Query(sqlSetLimit, l.Scope, l.Name, most, interval, seed)
+	b.Exec(sqlSetLimit, l.Scope, l.Name, most, interval, seed)
 	if l.Scope == LimitKey {
 		b.Exec(sqlLimitTouch, l.Name)
 	}
-	res, err := q.db.Write(ctx, &b)
-	if err != nil {
-		return false, fmt.Errorf("set limit of %s %s: %w", l.Scope, l.Name, err)
+	if _, err := q.db.Write(ctx, &b); err != nil {
+		return fmt.Errorf("set limit of %s %s: %w", l.Scope, l.Name, err)
 	}
 	if l.Scope == LimitKey { // also after a repeat: an earlier call may have ended half way
 		if err := q.sweepStrays(ctx, l.Name); err != nil {
-			return false, fmt.Errorf("set limit of key %s: %w", l.Name, err)
+			return fmt.Errorf("set limit of key %s: %w", l.Name, err)
 		}
 	}
 	q.signal()
-	return len(res[n].Rows) > 0, nil
+	return nil
 }
 
 // sweepStrays lets every job of the key wait for its turn that stood in the
