@@ -253,7 +253,7 @@ func (n *New) Check(types Types) error {
 	if n.Delay != 0 && !n.NotBefore.IsZero() {
 		return invalid("delay", "must not be given together with not_before")
 	}
-	if y := n.NotBefore.Year(); !n.NotBefore.IsZero() && (y < 1970 || y > 9999) {
+	if y := n.NotBefore.UTC().Year(); !n.NotBefore.IsZero() && (y < 1970 || y > 9999) {
 		return invalid("not_before", "must lie between the years 1970 and 9999")
 	}
 	switch n.KeyScope {

@@ -52,10 +52,32 @@ func payloadError(payload []byte, err error) error {
 		if wrong.Field != "" {
 			where = "payload." + wrong.Field
 		}
-		line := 1 + bytes.Count(payload[:min(int(wrong.Offset), len(payload))], []byte("\n"))
-		return fmt.Errorf("%s (byte %d, line %d) must be of type %s", where, wrong.Offset, line, wrong.Type)
+		start := tokenStart(payload, wrong.Offset)
+		line := 1 + bytes.Count(payload[:start], []byte("\n"))
+		return fmt.Errorf("%s (byte %d, line %d) must be of type %s", where, start+1, line, wrong.Type)
 	}
 	return errors.New("the payload does not decode")
+}
+
+// tokenStart is where the token begins that encoding/json complains about. The
+// offset it gives is the token's end; in keys of maps the first byte, and for
+// numbers too large for an interface one byte too many.
+func tokenStart(payload []byte, offset int64) int64 {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.UseNumber() // a number may be too large for a float64
+	for {
+		before := d.InputOffset()
+		token, err := d.Token()
+		if err != nil {
+			return min(offset, int64(len(payload)))
+		}
+		_, number := token.(json.Number)
+		closing := token == json.Delim('}') || token == json.Delim(']')
+		if end := d.InputOffset(); end >= offset && !closing || number && end == offset-1 {
+			rest := payload[before:]
+			return before + int64(len(rest)-len(bytes.TrimLeft(rest, " \t\r\n,:")))
+		}
+	}
 }
 
 // Run is one run of a job, as its handler sees it.

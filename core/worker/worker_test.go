@@ -112,7 +112,7 @@ func TestDebugJobs(t *testing.T) {
 	})
 	t.Run("a payload that does not decode is fatal", func(t *testing.T) {
 		d := r.await(r.enqueue(job.DebugSleep, `{"ms":"soon"}`), job.Failed)
-		if *d.LastError != "payload.ms (byte 12, line 1) must be of type int64" || d.Attempts != 1 {
+		if *d.LastError != "payload.ms (byte 7, line 1) must be of type int64" || d.Attempts != 1 {
 			t.Errorf("error %q", *d.LastError)
 		}
 	})

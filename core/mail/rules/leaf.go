@@ -168,11 +168,6 @@ func cutAddress(s string) (local, domain string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-func domainOf(email string) string {
-	_, domain, _ := cutAddress(strings.TrimSpace(email))
-	return cleanDomain(domain)
-}
-
 func domainUnder(domain, parent string) bool {
 	return parent != "" && (domain == parent || strings.HasSuffix(domain, "."+parent))
 }

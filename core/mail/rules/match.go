@@ -19,6 +19,40 @@ type view struct {
 	*Input
 	subject *string
 	body    *[2]string
+	sender  *sender
+	list    *string
+	headers map[string][]string // by names in lower case
+}
+
+func (v *view) from() sender {
+	if v.sender == nil {
+		s := newSender(v.FromEmail)
+		v.sender = &s
+	}
+	return *v.sender
+}
+
+func (v *view) listID() string {
+	if v.list == nil {
+		s := cleanListID(v.ListID)
+		v.list = &s
+	}
+	return *v.list
+}
+
+func (v *view) header(name string) []string {
+	if values, ok := v.Headers[name]; ok {
+		return values
+	}
+	// Names in another case, in an order that does not change.
+	if v.headers == nil {
+		v.headers = make(map[string][]string, len(v.Headers))
+		for _, key := range slices.Sorted(maps.Keys(v.Headers)) {
+			lower := strings.ToLower(key)
+			v.headers[lower] = append(v.headers[lower], v.Headers[key]...)
+		}
+	}
+	return v.headers[strings.ToLower(name)]
 }
 
 func (v *view) foldedSubject() string {
@@ -94,16 +128,17 @@ func newSender(s string) sender {
 	return sender{local, cleanDomain(domain)}
 }
 
-func (n sender) is(email string) bool {
-	local, domain, ok := cutAddress(strings.ToLower(strings.TrimSpace(email)))
-	return ok && cleanDomain(domain) == n.domain && (n.local == "*" || n.local == local)
+// is says whether from, an address, is the one or of the domain. The domain of
+// an address that has none is empty; n's never is.
+func (n sender) is(from sender) bool {
+	return from.domain == n.domain && (n.local == "*" || n.local == from.local)
 }
 
-func (n sender) match(v *view) bool { return n.is(v.FromEmail) }
+func (n sender) match(v *view) bool { return n.is(v.from()) }
 
 type senderDomain string
 
-func (n senderDomain) match(v *view) bool { return domainUnder(domainOf(v.FromEmail), string(n)) }
+func (n senderDomain) match(v *view) bool { return domainUnder(v.from().domain, string(n)) }
 
 type subjectContains string
 
@@ -142,20 +177,6 @@ func (n headerMatch) match(v *view) bool {
 	return false
 }
 
-func (v *view) header(name string) []string {
-	if values, ok := v.Headers[name]; ok {
-		return values
-	}
-	// Names in another case, in an order that does not change.
-	var found []string
-	for _, key := range slices.Sorted(maps.Keys(v.Headers)) {
-		if strings.EqualFold(key, name) {
-			found = append(found, v.Headers[key]...)
-		}
-	}
-	return found
-}
-
 // labelPresent compares byte for byte: labels that differ in case are two.
 type labelPresent string
 
@@ -170,7 +191,7 @@ func (n bodyContains) match(v *view) bool {
 
 type listIs string
 
-func (n listIs) match(v *view) bool { return cleanListID(v.ListID) == string(n) }
+func (n listIs) match(v *view) bool { return v.listID() == string(n) }
 
 type hasAttachment struct{}
 

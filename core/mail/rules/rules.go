@@ -82,11 +82,13 @@ type Input struct {
 type Compiled struct{ root node }
 
 // Match says whether the message meets the conditions. It never fails.
-func (c *Compiled) Match(in *Input) bool {
+func (c *Compiled) Match(in *Input) bool { return c.root.match(in.view()) }
+
+func (in *Input) view() *view {
 	if in.prepared == nil {
 		in.prepared = &view{Input: in}
 	}
-	return c.root.match(in.prepared)
+	return in.prepared
 }
 
 // A node is one condition or a combination of some.
@@ -151,9 +153,9 @@ func (s Scope) Matches(accountID string, in *Input) bool {
 	case "account":
 		return s.ref == accountID
 	case "sender":
-		return s.sender.is(in.FromEmail)
+		return s.sender.is(in.view().from())
 	case "domain":
-		return domainUnder(domainOf(in.FromEmail), s.ref)
+		return domainUnder(in.view().from().domain, s.ref)
 	}
 	return false
 }

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 )
@@ -334,25 +337,47 @@ func TestLaws(t *testing.T) {
 	})
 }
 
-func FuzzCompile(f *testing.F) {
-	f.Add([]byte(leaf("sender_email", "*@example.com")))
-	f.Add([]byte(`{"op":"and","children":[{"op":"not","children":[{"op":"header_match","header":"X","pattern":"(?i)^a{2,3}$"}]},{"op":"has_attachment"}]}`))
-	f.Add([]byte(`{"op":"list_id","value":"\ud800"}`))
-	f.Fuzz(func(t *testing.T, conditions []byte) {
+// Conditions compile, or are refused with their place; what compiles matches
+// any message at all without an error, and always the same.
+func FuzzMatch(f *testing.F) {
+	mail := []byte("From: Ann <ann@example.com>\nSubject: =?utf-8?q?Stra=C3=9Fe?=\nX: caf\xe9\nx: 2\nList-Id: a <list.example.com>\nContent-Type: text/html\n\n<b>5</b>&euro;")
+	for _, conditions := range []string{
+		leaf("sender_email", "*@example.com"), leaf("sender_email", "\"a@b\"@example.com"), leaf("sender_domain", "EXAMPLE.com."), leaf("subject_contains", "STRASSE"),
+		leaf("subject_regex", `^\p{L}+$`), leaf("body_contains", "5€"), leaf("list_id", "<list.example.com>"), leaf("label_present", "a"), `{"op":"list_id","value":"\ud800"}`,
+		`{"op":"and","children":[{"op":"not","children":[{"op":"header_match","header":"x","pattern":"(?i)^a{2,3}$"}]},{"op":"has_attachment"}]}`,
+		`{"op":"header_match","header":"X","pattern":"(((a{30}){30})"}`, `{"op":"or","children":[]}`, `{"op":"and","op":"or"}`, `[`, "{\"op\":\"subject_regex\",\"value\":\"\xff\"}", `{"op":"subject_regex","value":"\\C\\Q"}`,
+	} {
+		f.Add([]byte(conditions), mail)
+	}
+	f.Add([]byte(leaf("body_contains", "x")), []byte{})
+	f.Fuzz(func(t *testing.T, conditions, raw []byte) {
 		c, err := Compile(conditions)
 		if err != nil {
 			var e *Error
 			if !errors.As(err, &e) || !strings.HasPrefix(e.Path, "$") || e.Reason == "" || c != nil {
 				t.Errorf("%v %v", c, err)
 			}
+			if strings.ContainsFunc(err.Error(), unicode.IsControl) || !utf8.ValidString(err.Error()) {
+				t.Errorf("no clean line: %q", err)
+			}
 			return
 		}
 		if !json.Valid(conditions) {
 			t.Error("compiled what is not JSON")
 		}
-		in := input()
-		if c.Match(in) != c.Match(in) {
-			t.Error("matching twice gives two answers")
+		negated, err := Compile(slices.Concat([]byte(`{"op":"not","children":[`), conditions, []byte(`]}`)))
+		var e *Error
+		if err != nil && (!errors.As(err, &e) || !strings.Contains(e.Reason, "at most")) {
+			t.Fatalf("compiles alone, and not inside of not: %v", err)
+		}
+		for _, in := range []*Input{input(), inputOf(raw), {}} {
+			yes := c.Match(in)
+			if yes != c.Match(in) {
+				t.Error("matching twice gives two answers")
+			}
+			if negated != nil && yes == negated.Match(in) {
+				t.Error("a rule and its opposite agree")
+			}
 		}
 	})
 }
