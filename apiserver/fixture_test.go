@@ -61,9 +61,10 @@ func (b *safeBuffer) String() string {
 	return b.buf.String()
 }
 
-func newFixture(t *testing.T, change ...func(*service)) *fixture {
+// newService is the API's part over a fresh database, and that one's path.
+func newService(t testing.TB, log io.Writer) (s service, path string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "postroom.db")
+	path = filepath.Join(t.TempDir(), "postroom.db")
 	opt := libsql.Options{Path: path, Synchronous: "normal"}
 	if err := libsql.Migrate(t.Context(), opt); err != nil {
 		t.Fatal(err)
@@ -80,12 +81,17 @@ func newFixture(t *testing.T, change ...func(*service)) *fixture {
 		}
 	})
 	q := queue.New(db, system.Real{}, job.Known())
-	log := &safeBuffer{}
-	s := service{
+	return service{
 		queue: q, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
 		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
 		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
-	}
+	}, path
+}
+
+func newFixture(t *testing.T, change ...func(*service)) *fixture {
+	t.Helper()
+	log := &safeBuffer{}
+	s, path := newService(t, log)
 	for _, c := range change {
 		c(&s)
 	}
@@ -95,7 +101,7 @@ func newFixture(t *testing.T, change ...func(*service)) *fixture {
 	}
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
-	return &fixture{t: t, url: server.URL, path: path, queue: q, log: log}
+	return &fixture{t: t, url: server.URL, path: path, queue: s.queue, log: log}
 }
 
 // answer is what came back.

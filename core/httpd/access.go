@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -81,6 +82,9 @@ func (a Access) Wrap(next http.Handler) http.Handler {
 	})
 }
 
+// longestMethod keeps a method that a client made up from filling the log.
+const longestMethod = 20
+
 func (a Access) line(r *http.Request, seen *observed, took time.Duration, quiet bool) {
 	level := zerolog.InfoLevel
 	if quiet {
@@ -90,7 +94,11 @@ func (a Access) line(r *http.Request, seen *observed, took time.Duration, quiet 
 	if status == 0 {
 		status = http.StatusOK
 	}
-	a.Log.WithLevel(level).Ctx(r.Context()).Str("method", r.Method).Str("route", r.Pattern).Int("status", status).
+	method := r.Method
+	if len(method) > longestMethod {
+		method = strings.ToValidUTF8(method[:longestMethod], "") + "…"
+	}
+	a.Log.WithLevel(level).Ctx(r.Context()).Str("method", method).Str("route", r.Pattern).Int("status", status).
 		Float64("duration_ms", float64(took.Microseconds())/1000).Int64("bytes", seen.bytes).
 		Str("request_id", RequestID(r.Context())).Msg("request")
 }

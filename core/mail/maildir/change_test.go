@@ -161,6 +161,7 @@ func TestSetFlags(t *testing.T) {
 		{"no info yet", "cur/m", "F", "", "cur/m:2,F"},
 		{"in a folder", ".A.B/new/m", "S", "", ".A.B/cur/m:2,S"},
 		{"what follows a comma is carried along", "cur/m:2,S,x=1", "F", "", "cur/m:2,FS,x=1"},
+		{"what is no flag stays whole", "cur/m:2,Fé", "S", "", "cur/m:2,FSé"},
 		{"add and remove", "cur/m:2,F", "S", "F", "cur/m:2,S"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

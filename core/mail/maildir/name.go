@@ -73,7 +73,9 @@ func badText(s string) string {
 }
 
 // changeFlags returns flags with add added and remove removed, sorted as the
-// Maildir specification asks; flags it does not know stay.
+// Maildir specification asks; flags it does not know stay. What is not ASCII is
+// no flag: it comes last, as it was, because sorting its bytes would break
+// characters apart and make the name unusable.
 func changeFlags(flags, add, remove string) (string, error) {
 	for _, r := range add + remove {
 		if letter := 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'; !letter {
@@ -83,10 +85,17 @@ func changeFlags(flags, add, remove string) (string, error) {
 	if i := strings.IndexAny(add, remove); remove != "" && i >= 0 {
 		return "", errors.Join(ErrInvalidFlags, fmt.Errorf("%q is both added and removed", add[i]))
 	}
-	set := []byte(flags + add)
-	set = slices.DeleteFunc(set, func(b byte) bool { return strings.IndexByte(remove, b) >= 0 })
+	var set, other []byte
+	for _, b := range []byte(flags + add) {
+		switch {
+		case b >= utf8.RuneSelf:
+			other = append(other, b)
+		case strings.IndexByte(remove, b) < 0:
+			set = append(set, b)
+		}
+	}
 	slices.Sort(set)
-	return string(slices.Compact(set)), nil
+	return string(slices.Compact(set)) + string(other), nil
 }
 
 func (d *Dir) entry(folder, sub, name string) Entry {

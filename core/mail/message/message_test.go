@@ -308,6 +308,9 @@ func TestRealMail(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
+	for _, build := range hostile(1 << 10) {
+		f.Add([]byte(build()))
+	}
 	f.Add([]byte("From: =?utf-8?q?a?= <a@b>\nContent-Type: multipart/mixed; boundary=x\n\n--x\nContent-Transfer-Encoding: base64\n\naGVsbG8=\n--x\nContent-Type: text/html; charset=utf-16\n\n<p>\n--x--"))
 	f.Add([]byte("From x\r\rSubject: \xff\x00\r\r=41=\r"))
 	f.Add([]byte("Date: Thu, 22 Aug 2002 07:26:25 EDT\nTo: \"a <b@c>, (d), e:f;\nReferences: <<a>\nContent-Disposition: attachment; filename*=x''%\n\n"))
