@@ -10,6 +10,8 @@ TOOLS     := $(CURDIR)/.cache/bin
 # Tests of one package run in parallel with those of others; the machine's
 # cores are the limit.
 TESTFLAGS ?=
+# How long each fuzz target runs.
+FUZZTIME  ?= 10s
 
 .PHONY: help
 help: ## list the targets
@@ -37,6 +39,10 @@ test: setup ## run all tests
 .PHONY: race
 race: setup ## run all tests under the race detector
 	@for m in $(filter-out e2e,$(MODULES)); do echo "== $$m"; (cd $$m && go test -race $(TESTFLAGS) ./...) || exit 1; done
+
+.PHONY: fuzz
+fuzz: setup ## run each fuzz target for FUZZTIME; what it finds stays under testdata/fuzz as a test
+	@scripts/fuzz $(FUZZTIME)
 
 .PHONY: fmt
 fmt: ## format the code

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // actionTypes are what an action may be, for policy.approval_always.
@@ -200,16 +202,20 @@ func (l *loader) oneOf(key, value string, allowed ...string) {
 }
 
 func (l *loader) filled(key, value string) {
-	l.that(key, isName(value), "empty, or with spaces around it", "a name")
+	l.that(key, value != "" && strings.TrimSpace(value) == value, "empty, or with spaces around it", "a name")
 }
 
 const (
 	wantToken     = "printable ASCII without spaces, at least one character"
-	wantName      = "a name, not empty and without spaces around it"
+	wantName      = "a name of at most 200 bytes, not empty, without control characters and spaces around it"
 	wantSnowflake = "a number of up to 20 digits, in quotes"
 )
 
-func isName(s string) bool { return s != "" && strings.TrimSpace(s) == s }
+// isName tells what can name a queue or a type. Names inside keys
+// have not been looked at yet, so that they may be any bytes.
+func isName(s string) bool {
+	return s != "" && len(s) <= 200 && strings.TrimSpace(s) == s && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
 
 // isToken tells what can follow "Bearer " in a header.
 func isToken(s string) bool {

@@ -71,3 +71,71 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSettings does the same with a variable of the environment and with -set,
+// where a value may be a secret in the wrong place: no error shows any.
+func FuzzSettings(f *testing.F) {
+	schema := newSchema()
+	var names []string
+	for _, field := range schema.fields {
+		names = append(names, field.names...)
+	}
+	for i := range names {
+		f.Add(uint8(i), "1", "app.port", "2")
+	}
+	for _, value := range []string{"", "0", "true", "3s", "-1s", "[\"a\", 'b']", "a,b", "env:HIDDEN", "env:", "env:NONE", "\xff", "\x00", "a\nb", "1e9", "0x10", " 1", "\"quoted\"", "99999999999999999999", "file:/x?mode=ro", "libsql://u:p@host", "none"} {
+		f.Add(uint8(3), value, "queue.limits.queues.a b", value)
+		f.Add(uint8(12), value, "app.host", value)
+		f.Add(uint8(20), value, "api.token", value)
+	}
+	for _, key := range []string{"", ".", "queue.limits.types", "queue.limits.types.\"x\\ny\"", "queue.limits.keys.", "queue.limits.types.\xa9", "app", "app.port.x", "App.Port", "\xff", "a\nb", strings.Repeat("x", 300)} {
+		f.Add(uint8(0), "", key, "1")
+	}
+	const hidden, mark = "open-sesame-open", "q9zq-mark"
+	f.Fuzz(func(t *testing.T, which uint8, value, key, set string) {
+		name := names[int(which)%len(names)]
+		load := func(value, set string) (*Loaded, error) {
+			return Load(Options{Lookup: env(name, value, "HIDDEN", hidden), Flags: []Setting{{Flag: "-set", Key: key, Value: set}}})
+		}
+		// What follows env: is a name, which an error may tell.
+		if _, err := load(value+mark, mark+set); !strings.Contains(value, "env:") && err != nil && (strings.Contains(err.Error(), mark) || strings.Contains(err.Error(), hidden)) {
+			t.Errorf("a value shows: %v", err)
+		}
+		l, err := load(value, set)
+		if err != nil {
+			var all *Problems
+			if !errors.As(err, &all) || len(all.List) == 0 || strings.Count(err.Error(), "\n") != len(all.List)-1 {
+				t.Fatalf("%T, not one problem a line: %q", err, err)
+			}
+			for _, p := range all.List {
+				if p.Where != "env "+name && p.Where != "flag -set" || p.What == "" || p.Want == "" {
+					t.Errorf("no place, no cause or no cure: %+v", p)
+				}
+			}
+			return
+		}
+		var printed, inJSON strings.Builder
+		if err := errors.Join(l.Print(&printed), l.PrintJSON(&inJSON)); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range schema.fields {
+			if secret, is := f.in(&l.Config).Interface().(Secret); is && !strings.Contains(value, set) && !strings.Contains(set, value) && len(secret.Reveal()) > 12 && strings.Contains(printed.String()+inJSON.String(), secret.Reveal()) {
+				t.Errorf("%s shows", f.key)
+			}
+		}
+		if strings.Contains(printed.String(), `"***"`) {
+			return // a secret does not come back
+		}
+		path := filepath.Join(t.TempDir(), "f")
+		if err := os.WriteFile(path, []byte(printed.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Load(Options{Path: path, Lookup: env("HIDDEN", hidden)})
+		if err != nil {
+			t.Fatalf("%v\nin\n%s", err, &printed)
+		}
+		if !reflect.DeepEqual(l.Config, again.Config) {
+			t.Errorf("got %+v\nwant %+v", again.Config, l.Config)
+		}
+	})
+}

@@ -56,7 +56,7 @@ func FuzzJobComesBack(f *testing.F) {
 			if !errors.As(err, &inv) || !strings.HasPrefix(inv.Field, "jobs[1].") || !clear(inv.Reason) {
 				t.Fatalf("refused with %q, then with %q", refused, err)
 			}
-			if jobs := count(t, db, "jobs"); jobs != 0 {
+			if jobs := count(t, q, "jobs"); jobs != 0 {
 				t.Errorf("%d jobs were stored with one that was refused", jobs)
 			}
 			return
@@ -182,15 +182,6 @@ func ended(t *testing.T, q *queue.Queue, three []queue.Enqueued, n job.New, text
 // clear says whether a reason is made for people: one short line.
 func clear(reason string) bool {
 	return reason != "" && len(reason) < 200 && !strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == utf8.RuneError })
-}
-
-func count(t *testing.T, db libsql.DB, table string) int64 {
-	t.Helper()
-	res, err := db.Read(t.Context(), libsql.Query("SELECT count(*) FROM "+table))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res[0].Rows[0].Int(0)
 }
 
 // makeDue lets a job be claimed whatever its time.
