@@ -11,7 +11,7 @@ TOOLS     := $(CURDIR)/.cache/bin
 # cores are the limit.
 TESTFLAGS ?=
 # How long each fuzz target runs.
-FUZZTIME  ?= 10s
+FUZZTIME  ?= 3s
 
 .PHONY: help
 help: ## list the targets
@@ -63,7 +63,7 @@ static: ## check formatting, vet, tidiness and that each module builds by itself
 	  GOWORK=off go build ./... && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff) || exit 1; done
 
 .PHONY: check
-check: static lint test race ## everything the gate for a change runs
+check: static lint test race fuzz ## everything the gate for a change runs
 
 .PHONY: bench
 bench: setup ## measure enqueue, work and pickup; see docs/performance.md

@@ -273,6 +273,10 @@ func (d *Dir) change(what string, e Entry, plan func(from Entry) (Entry, error))
 		if errors.Is(err, errMoved) {
 			continue
 		}
+		var system *os.LinkError // it repeats both paths, whatever bytes they hold
+		if errors.As(err, &system) {
+			err = &PathError{Path: system.New, Err: system.Err}
+		}
 		if err != nil {
 			return Entry{}, fmt.Errorf("maildir: %s %q: %w", what, from.Unique, err)
 		}

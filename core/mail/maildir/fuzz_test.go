@@ -24,6 +24,8 @@ func FuzzNames(f *testing.F) {
 	for _, folder := range []string{"", "inbox", "INBOX", "..", "a..b", "/etc", "../../x", ".", "a/../b", "\x00", "a\nb", "é", " a", strings.Repeat("x", 201), ".Trash", "new", "cur/tmp", "~", "&-"} {
 		f.Add("1.a.host:2,RS", folder, "", "", false)
 	}
+	f.Add("1.a.host", "Archive", "SF", "F", false)
+	f.Add(strings.Repeat("x", 250)+"\x04", "Archive", "S", "", false)
 	for _, flags := range []string{"é", "SS", "1", ",", "/", ":2,S", "\x00", "a"} {
 		f.Add("1.a.host:2,RS", "Archive", flags, "R", false)
 		f.Add("1.a.host", "Archive", "R", flags, true)

@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -83,7 +82,7 @@ func changeFlags(flags, add, remove string) (string, error) {
 		}
 	}
 	if i := strings.IndexAny(add, remove); remove != "" && i >= 0 {
-		return "", errors.Join(ErrInvalidFlags, fmt.Errorf("%q is both added and removed", add[i]))
+		return "", fmt.Errorf("%w %q: both added and removed", ErrInvalidFlags, add[i])
 	}
 	var set, other []byte
 	for _, b := range []byte(flags + add) {
