@@ -68,7 +68,7 @@ func FuzzJobComesBack(f *testing.F) {
 			if three[i].Duplicate || three[i].Pruned {
 				t.Fatalf("job %d: %+v", i, three[i])
 			}
-			stored(t, q, three[i].ID, want)
+			cameBack(t, q, three[i].ID, want)
 		}
 
 		// The same jobs again, each from a caller of its own: they share a group.
@@ -87,8 +87,8 @@ func FuzzJobComesBack(f *testing.F) {
 	})
 }
 
-// stored compares a job with what was asked for.
-func stored(t *testing.T, q *queue.Queue, id string, want job.New) {
+// cameBack compares a job with what was asked for.
+func cameBack(t *testing.T, q *queue.Queue, id string, want job.New) {
 	t.Helper()
 	j := get(t, q, id)
 	same := func(what, got, want string) {
