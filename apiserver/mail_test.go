@@ -13,6 +13,7 @@ import (
 var mailRoutes = []string{
 	"DELETE /v1/rules/{id}", "GET /v1/accounts", "GET /v1/accounts/{id}", "GET /v1/actions", "GET /v1/actions/{id}",
 	"GET /v1/messages", "GET /v1/messages/{id}", "GET /v1/rules", "GET /v1/rules/{id}", "GET /v1/tasks", "GET /v1/tasks/{id}",
+	"GET /v1/threads", "GET /v1/threads/{id}",
 	"PATCH /v1/rules/{id}", "POST /v1/accounts",
 	"POST /v1/actions/{id}/approve", "POST /v1/actions/{id}/cancel", "POST /v1/actions/{id}/reject", "POST /v1/actions/{id}/undo",
 	"POST /v1/messages", "POST /v1/messages/{id}/actions", "POST /v1/rules",

@@ -93,3 +93,34 @@ func TestRulesAreAppliedAsATask(t *testing.T) {
 	f.post("/v1/rules:apply", `{"account":"`+unknownID+`"}`).problem(404, "not_found", "")
 	f.get("/v1/tasks/"+unknownID).problem(404, "not_found", "")
 }
+
+func TestMessagesAreSearched(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	account := f.account("me@example.com")
+	f.message(account, aMessage)
+	f.exec("INSERT INTO message_docs(message_id, created_at, updated_at) VALUES (?, 0, 0)", aMessage)
+	f.exec("INSERT INTO message_search(rowid, sender, subject, body) SELECT doc, 'ann', 'hello', 'the text' FROM message_docs")
+	f.exec("UPDATE messages SET received_at = 1767323045000, labels_json = '[\"a\"]'")
+	for query, want := range map[string]int{
+		"q=hello": 1, "q=text+ann": 1, "q=nothing": 0, "from=ann": 1, "subject=ann": 0, "text=text": 1, "label=a": 1, "label=b": 0,
+		"after=2026-01-02T03:04:05Z": 1, "after=2026-01-02T03:04:06Z": 0, "before=2026-01-02T03:04:05Z": 0, "before=2027-01-01T00:00:00%2B02:00": 1,
+		"account=" + account + "&q=hello&label=a": 1, "thread=" + aMessage: 1, "thread=x": 0,
+	} {
+		if got := f.get("/v1/messages?" + query).is(200)["messages"].([]any); len(got) != want {
+			t.Errorf("%s: %d messages, want %d", query, len(got), want)
+		}
+	}
+	f.get("/v1/messages?q=%22%22").problem(400, "invalid", "q")
+	f.get("/v1/messages?after=yesterday").problem(400, "invalid", "after")
+	if got := f.get("/v1/threads?account=" + account).is(200)["threads"].([]any)[0].(map[string]any); got["message_count"] != 1.0 {
+		t.Errorf("got %v", got)
+	}
+	f.get("/v1/threads/" + aMessage).is(200)
+	f.get("/v1/threads/"+unknownID).problem(404, "not_found", "")
+	f.get("/v1/threads?account="+unknownID).problem(404, "not_found", "")
+	f.get("/v1/threads").problem(400, "invalid", "account")
+	if got := f.get("/v1/messages/" + aMessage).is(200); got["automatic"] != nil {
+		t.Errorf("got %v", got)
+	}
+}

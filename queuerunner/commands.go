@@ -58,6 +58,8 @@ func commands() []command {
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
 		{"accounts list", "", "list accounts, newest first", accountsList},
 
+		{"messages list", "", "list and search messages, newest first", messagesList},
+
 		{"actions add", "MESSAGE TYPE", "change a message: archive, move, star, snooze …", actionsAdd},
 		{"actions list", "", "list actions, newest first", actionsList},
 		{"actions show", "ID", "show an action", actionsShow},

@@ -75,3 +75,22 @@ func TestRulesAreTriedEnabledAndDeleted(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestMessagesAreListedAndSearched(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.message()
+	if out := fine(t, db.path, "messages", "list"); !strings.Contains(out, aMessage) {
+		t.Error(out)
+	}
+	if out := fine(t, db.path, "messages", "list", "-q", "nothing here", "-before", "2026-01-31", "-json"); !strings.Contains(out, `{"messages":[],"next_cursor":null}`) {
+		t.Error(out)
+	}
+	for _, c := range []struct{ flag, value, want string }{
+		{"-q", `""`, "-q: holds no word"}, {"-after", "soon", "a time such as"}, {"-label", "\xff", "not valid UTF-8"},
+	} {
+		if r := cli(t, db.path, "messages", "list", c.flag, c.value); r.code != exitWrong || !strings.Contains(r.err, c.want) {
+			t.Errorf("%s: %+v", c.flag, r)
+		}
+	}
+}

@@ -303,7 +303,7 @@ func TestMailGoesThroughTheRunner(t *testing.T) {
 		t.Helper()
 		await(t, "the message is decided", func() bool {
 			var err error
-			if list, _, err = db.mail.Messages(t.Context(), "", mail.PageOf{Limit: 10}); err != nil {
+			if list, _, err = db.mail.Messages(t.Context(), mail.MessageFilter{}, mail.PageOf{Limit: 10}); err != nil {
 				t.Fatal(err)
 			}
 			return len(list) == n && list[0].Decision != nil

@@ -52,8 +52,8 @@ func manyRules(n int) []Rule {
 	return list
 }
 
-// words is text of n words, the same for a seed.
-func words(seed uint64, n int) string {
+// prose is text of n words, the same for a seed.
+func prose(seed uint64, n int) string {
 	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // text
 	var b strings.Builder
 	for range n {
@@ -89,7 +89,7 @@ func BenchmarkThousandRules(b *testing.B) {
 	var messages []*message.Message
 	for i := range 100 {
 		raw := fmt.Sprintf("From: Ann <ann%d@example.org>\nTo: me@example.org\nSubject: %s\nX-Mailer: some mailer %d\nList-Id: <x%d.example.org>\n\n%s",
-			i, strings.ReplaceAll(words(uint64(i), 6), "\n", " "), i, i, words(uint64(1000+i), 600)) //nolint:gosec // small
+			i, strings.ReplaceAll(prose(uint64(i), 6), "\n", " "), i, i, prose(uint64(1000+i), 600)) //nolint:gosec // small
 		messages = append(messages, message.Parse([]byte(raw)))
 	}
 	b.ResetTimer()

@@ -79,6 +79,7 @@ type Message struct {
 	ReceivedAt        *job.Time        `json:"received_at"`
 	InternalDate      *job.Time        `json:"internal_date"`
 	Labels            json.RawMessage  `json:"labels"`
+	Automatic         *string          `json:"automatic" enum:"bounce,auto_reply,list,bulk"` // null for mail that a person may have written
 	SizeBytes         int64            `json:"size_bytes"`
 	ContentSHA256     string           `json:"content_sha256"`
 	Raw               json.RawMessage  `json:"raw"`

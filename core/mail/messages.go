@@ -103,24 +103,6 @@ func (s *Store) Unknown(ctx context.Context, accountID string, uniques []string)
 	return out, nil
 }
 
-// Messages lists messages of an account, or of all with "".
-func (s *Store) Messages(ctx context.Context, accountID string, p PageOf) ([]Message, string, error) {
-	below, err := p.below()
-	if err != nil {
-		return nil, "", err
-	}
-	res, err := s.db.Read(ctx, libsql.Query(sqlMessages, null(accountID), below, p.Limit+1))
-	if err != nil {
-		return nil, "", fmt.Errorf("list messages: %w", err)
-	}
-	out := make([]Message, len(res[0].Rows))
-	for i, r := range res[0].Rows {
-		out[i] = messageRow(r)
-	}
-	out, next := page(out, p.Limit, func(m Message) string { return m.ID })
-	return out, next, nil
-}
-
 // Message returns a message with its text, decisions and actions.
 func (s *Store) Message(ctx context.Context, id string) (*MessageDetail, error) {
 	res, err := s.db.Read(ctx, libsql.Query(sqlMessage, id), libsql.Query(sqlDecisions, id), libsql.Query(sqlActionsOf, id))
@@ -132,7 +114,7 @@ func (s *Store) Message(ctx context.Context, id string) (*MessageDetail, error) 
 	}
 	r := res[0].Rows[0]
 	d := &MessageDetail{
-		Message: messageRow(r), Headers: r.Bytes(23), BodyPlain: textPtr(r, 24), BodyHTML: textPtr(r, 25),
+		Message: messageRow(r), Headers: r.Bytes(24), BodyPlain: textPtr(r, 25), BodyHTML: textPtr(r, 26),
 		Decisions: make([]Decision, len(res[1].Rows)), Actions: make([]Action, len(res[2].Rows)),
 	}
 	for i, r := range res[1].Rows {
@@ -158,10 +140,10 @@ func messageRow(r libsql.Row) Message {
 		FromEmail: textPtr(r, 5), FromName: textPtr(r, 6), To: r.Bytes(7), Cc: r.Bytes(8), Bcc: r.Bytes(9),
 		Subject: textPtr(r, 10), Snippet: textPtr(r, 11), ReceivedAt: timePtr(r, 12), InternalDate: timePtr(r, 13),
 		Labels: r.Bytes(14), SizeBytes: r.Int(15), ContentSHA256: r.Str(16), Raw: r.Bytes(17),
-		CreatedAt: job.Time(r.Int(18)), UpdatedAt: job.Time(r.Int(19)),
+		CreatedAt: job.Time(r.Int(18)), UpdatedAt: job.Time(r.Int(19)), Automatic: textPtr(r, 22),
 	}
 	if !r.Null(20) {
-		m.Decision = &MessageDecision{ActionType: r.Str(20), RuleName: textPtr(r, 21), ActionStatus: textPtr(r, 22)}
+		m.Decision = &MessageDecision{ActionType: r.Str(20), RuleName: textPtr(r, 21), ActionStatus: textPtr(r, 23)}
 	}
 	return m
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -42,9 +43,16 @@ func (s *Store) MessageID(ctx context.Context, accountID, unique string) (string
 	return res[0].Rows[0].Str(0), nil
 }
 
-// RecordMessage stores a message, its thread and the job that classifies it.
-func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique, queueName string, m *message.Message, p Place, fileTime time.Time) {
-	thread := threadKey(m, unique)
+// maxWords is how many bytes of a message's text can be searched for.
+const maxWords = 256 << 10
+
+// words is text for the index of words, which takes no NUL.
+func words(s string) string { return strings.ReplaceAll(s, "\x00", " ") }
+
+// RecordMessage stores a message, its thread and its words.
+func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique string, m *message.Message, p Place, fileTime time.Time) {
+	ids := threadIDs(m, unique)
+	own := ids[0]
 	var received, internal any
 	if !fileTime.IsZero() {
 		internal = fileTime.UnixMilli()
@@ -54,15 +62,27 @@ func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique, queueName s
 		received = m.Date.UnixMilli()
 	}
 	subject := blob(m.Subject)
-	b.Exec(sqlUpsertThread, s.q.NewID(), accountID, thread, subject, blob(m.Snippet), received)
+	list, newThread := string(job.Payload(ids)), s.q.NewID()
+	b.Exec(sqlNewThread, accountID, list, newThread, own)
+	b.Exec(sqlJoinMessages, accountID, list)
+	b.Exec(sqlJoinThreads, accountID, list)
+	b.Exec(sqlJoinIDs, accountID, list)
+	b.Exec(sqlNewIDs, accountID, list, newThread)
 	raw := Raw{
 		Place: p, ListID: m.ListID, HasAttachment: m.HasAttachment,
 		Attachments: append([]message.Attachment{}, m.Attachments...), Notes: append([]string{}, m.Notes...),
 	}
-	b.Exec(sqlInsertMessage, id, accountID, thread, unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
+	b.Exec(sqlInsertMessage, id, accountID, own, unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
 		addresses(m.To), addresses(m.Cc), addresses(m.Bcc), subject, blob(m.Snippet), received, internal,
 		string(job.Payload(m.Headers)), m.Size, hex.EncodeToString(m.SHA256[:]), string(job.Payload(raw)),
-		m.BodyPlain, m.BodyHTML)
+		m.BodyPlain, m.BodyHTML, null(m.Automatic))
+	b.Exec(sqlThreadSummary, accountID, own)
+	b.Exec(sqlInsertDoc, id)
+	b.Exec(sqlInsertWords, id, words(m.FromName+" "+m.FromEmail), words(m.Subject), words(m.Text(maxWords)))
+}
+
+// RecordClassify stores the job that judges a message.
+func (s *Store) RecordClassify(b *queue.Batch, id, accountID, queueName string) {
 	b.Enqueue(s.classifyJob(id, accountID, queueName))
 }
 
@@ -80,23 +100,30 @@ func addresses(list []message.Address) string {
 	return string(job.Payload(list))
 }
 
-// threadKey is what ties messages together: the first of the references, the
-// message answered, or the message itself.
-func threadKey(m *message.Message, unique string) string {
-	key := unique
-	switch {
-	case len(m.References) > 0:
-		key = m.References[0]
-	case len(m.InReplyTo) > 0:
-		key = m.InReplyTo[0]
-	case m.MessageID != "":
-		key = m.MessageID
+// maxAncestors bounds how many threads a message can tie together.
+const maxAncestors = 40
+
+// threadIDs is what ties messages together: the message's own id (or, without
+// one, its unique name) first, the one it answers, and the ends of its
+// references.
+func threadIDs(m *message.Message, unique string) []string {
+	own := m.MessageID
+	if own == "" {
+		own = unique
 	}
-	if len(key) > 500 { // a hostile header need not fill the index
-		sum := sha256.Sum256([]byte(key))
-		key = "sha256-" + hex.EncodeToString(sum[:])
+	ids := append([]string{own}, m.InReplyTo...)
+	refs := m.References
+	if len(refs) > maxAncestors {
+		refs = append(refs[:1:1], refs[len(refs)-maxAncestors+1:]...) // the root and the nearest
 	}
-	return key
+	ids = append(ids, refs...)
+	for i, id := range ids {
+		if len(id) > 500 { // a hostile header need not fill the index
+			sum := sha256.Sum256([]byte(id))
+			ids[i] = "sha256-" + hex.EncodeToString(sum[:])
+		}
+	}
+	return ids[:min(len(ids), maxAncestors+2)]
 }
 
 // RecordDelivered deletes the bytes of a posted message: they lie in the

@@ -23,15 +23,13 @@ const (
  CAST(m.to_json AS BLOB), CAST(m.cc_json AS BLOB), CAST(m.bcc_json AS BLOB), m.subject, m.snippet, m.received_at,
  m.internal_date, CAST(m.labels_json AS BLOB), m.size_bytes, CAST(m.content_sha256 AS BLOB), CAST(m.raw_json AS BLOB),
  m.created_at, m.updated_at, CAST(d.action_type AS BLOB), CAST(d.decision_json->>'rule_name' AS BLOB),
+ CAST(m.automatic AS BLOB),
  (SELECT CAST(a.status AS BLOB) FROM actions AS a WHERE a.decision_id = d.id ORDER BY a.id DESC LIMIT 1)`
 
-	messageFrom = ` FROM messages AS m LEFT JOIN decisions AS d ON d.id =
+	withDecision = ` LEFT JOIN decisions AS d ON d.id =
  (SELECT n.id FROM decisions AS n WHERE n.message_id = m.id ORDER BY n.id DESC LIMIT 1)`
 
-	sqlMessages = `SELECT ` + messageColumns + messageFrom + `
- WHERE (?1 IS NULL OR m.account_id = ?1) AND (?2 IS NULL OR m.id < ?2) ORDER BY m.id DESC LIMIT ?3`
-
-	sqlMessage = `SELECT ` + messageColumns + `, CAST(m.headers_json AS BLOB), m.body_plain, m.body_html` + messageFrom + ` WHERE m.id = ?`
+	sqlMessage = `SELECT ` + messageColumns + `, CAST(m.headers_json AS BLOB), m.body_plain, m.body_html FROM messages AS m` + withDecision + ` WHERE m.id = ?`
 
 	sqlDecisions = `SELECT CAST(id AS BLOB), CAST(account_id AS BLOB), CAST(message_id AS BLOB), CAST(source AS BLOB),
  CAST(decision_json AS BLOB), CAST(action_type AS BLOB), confidence, needs_approval, rationale, rules_version,
@@ -73,24 +71,56 @@ const (
 
 	sqlMessageID = `SELECT CAST(id AS BLOB) FROM messages WHERE account_id = ? AND provider_message_id = ?`
 
-	sqlUpsertThread = `INSERT INTO threads(id, account_id, provider_thread_id, subject, snippet, last_message_at, created_at, updated_at)
- SELECT ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
- ON CONFLICT(account_id, provider_thread_id) DO UPDATE SET
-   snippet = iif(coalesce(excluded.last_message_at, 0) >= coalesce(threads.last_message_at, 0), excluded.snippet, threads.snippet),
-   last_message_at = max(coalesce(excluded.last_message_at, 0), coalesce(threads.last_message_at, 0)), updated_at = excluded.updated_at`
+	// threadOf finds, of the threads that any of a message's ids belongs to,
+	// the oldest. Arguments: 1 account, 2 ids (JSON).
+	threadsOf = `FROM thread_ids WHERE account_id = ?1 AND message_id IN (SELECT value FROM json_each(?2))`
+	threadOf  = `(SELECT min(thread_id) ` + threadsOf + `)`
+	others    = `(SELECT thread_id ` + threadsOf + ` AND thread_id <> ` + threadOf + `)`
+
+	// A message's ids may tie threads together that were apart until its
+	// parent, or it, was seen: the oldest takes the others in.
+	sqlNewThread = `INSERT INTO threads(id, account_id, provider_thread_id, created_at, updated_at)
+ SELECT ?3, ?1, ?4, c.ms, c.ms FROM db_clock AS c WHERE ` + threadOf + ` IS NULL`
+	sqlJoinMessages = `UPDATE messages SET thread_id = ` + threadOf + `, updated_at = c.ms FROM db_clock AS c WHERE thread_id IN ` + others
+	sqlJoinThreads  = `DELETE FROM threads WHERE id IN ` + others
+	sqlJoinIDs      = `UPDATE thread_ids SET thread_id = ` + threadOf + `, updated_at = c.ms FROM db_clock AS c WHERE thread_id IN ` + others
+	sqlNewIDs       = `INSERT INTO thread_ids(account_id, message_id, thread_id, created_at, updated_at)
+ SELECT ?1, e.value, coalesce(` + threadOf + `, ?3), c.ms, c.ms FROM json_each(?2) AS e, db_clock AS c WHERE true ON CONFLICT DO NOTHING`
+
+	// sqlThreadSummary: the subject is the first message's, the rest the last's.
+	sqlThreadSummary = `UPDATE threads SET updated_at = c.ms,
+   subject = (SELECT m.subject FROM messages AS m WHERE m.thread_id = threads.id ORDER BY m.received_at, m.id LIMIT 1),
+   snippet = (SELECT m.snippet FROM messages AS m WHERE m.thread_id = threads.id ORDER BY m.received_at DESC, m.id DESC LIMIT 1),
+   last_message_at = (SELECT coalesce(max(m.received_at), 0) FROM messages AS m WHERE m.thread_id = threads.id)
+ FROM db_clock AS c WHERE id = (SELECT thread_id FROM thread_ids WHERE account_id = ? AND message_id = ?)`
 
 	sqlInsertMessage = `INSERT INTO messages(id, account_id, thread_id, provider_message_id, rfc822_message_id, from_email,
    from_name, to_json, cc_json, bcc_json, subject, snippet, received_at, internal_date, headers_json, size_bytes,
-   content_sha256, raw_json, body_plain, body_html, created_at, updated_at)
- SELECT ?1, ?2, (SELECT id FROM threads WHERE account_id = ?2 AND provider_thread_id = ?3), ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-   ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, c.ms, c.ms FROM db_clock AS c WHERE true
+   content_sha256, raw_json, body_plain, body_html, automatic, created_at, updated_at)
+ SELECT ?1, ?2, (SELECT thread_id FROM thread_ids WHERE account_id = ?2 AND message_id = ?3), ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+   ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, c.ms, c.ms FROM db_clock AS c WHERE true
  ON CONFLICT(account_id, provider_message_id) DO NOTHING`
+
+	// The words of a message that was stored just now.
+	sqlInsertDoc = `INSERT INTO message_docs(message_id, created_at, updated_at)
+ SELECT id, created_at, updated_at FROM messages WHERE id = ? ON CONFLICT DO NOTHING`
+	sqlInsertWords = `INSERT INTO message_search(rowid, sender, subject, body) SELECT doc, ?2, ?3, ?4 FROM message_docs WHERE message_id = ?1`
 )
 
 // sqlJudged reads what rules look at; (1) is how much of a body.
 const sqlJudged = `SELECT CAST(account_id AS BLOB), CAST(from_email AS BLOB), subject, CAST(raw_json AS BLOB),
  CAST(headers_json AS BLOB), CAST(labels_json AS BLOB), substr(body_plain, 1, ?1), substr(body_html, 1, ?1)
  FROM messages WHERE id = ?2`
+
+const (
+	threadColumns = `SELECT CAST(t.id AS BLOB), CAST(t.account_id AS BLOB), CAST(t.provider_thread_id AS BLOB), t.subject, t.snippet,
+ t.last_message_at, (SELECT count(*) FROM messages AS m WHERE m.thread_id = t.id), t.created_at, t.updated_at FROM threads AS t`
+
+	sqlThread = threadColumns + ` WHERE t.id = ?`
+	// Latest first; the cursor is a thread.
+	sqlThreads = threadColumns + ` WHERE t.account_id = ?1 AND (?2 IS NULL OR (t.last_message_at, t.id) <
+   (SELECT coalesce(c.last_message_at, 0), c.id FROM threads AS c WHERE c.id = ?2)) ORDER BY t.last_message_at DESC, t.id DESC LIMIT ?3`
+)
 
 const (
 	ruleColumns = `SELECT CAST(id AS BLOB), name, description, CAST(scope AS BLOB), CAST(scope_ref AS BLOB), priority, enabled,

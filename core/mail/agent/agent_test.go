@@ -128,7 +128,7 @@ func (r *rig) settled(n int64) []mail.Message {
 			break
 		}
 	}
-	list, _, err := r.store.Messages(r.Context(), "", mail.PageOf{Limit: 2000})
+	list, _, err := r.store.Messages(r.Context(), mail.MessageFilter{}, mail.PageOf{Limit: 2000})
 	if err != nil {
 		r.Fatal(err)
 	}

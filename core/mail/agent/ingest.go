@@ -56,7 +56,8 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	id := a.q.NewID()
 	place := mail.Place{Folder: entry.Folder, Flags: entry.Flags, New: entry.New}
 	return nil, j.Commit(ctx, map[string]any{"message_id": id, "notes": len(m.Notes)}, func(b *queue.Batch) {
-		a.store.RecordMessage(b, id, p.AccountID, p.Unique, cfg.Queue, m, place, fileTime(entry))
+		a.store.RecordMessage(b, id, p.AccountID, p.Unique, m, place, fileTime(entry))
+		a.store.RecordClassify(b, id, p.AccountID, cfg.Queue)
 		if p.Posted {
 			a.store.RecordDelivered(b, j.ID())
 		}

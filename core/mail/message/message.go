@@ -60,6 +60,9 @@ type Message struct {
 	Date time.Time
 	// ListID is what stands in the angle brackets of List-Id.
 	ListID string
+	// Automatic is Bounce, AutoReply, List or Bulk, and "" for mail that a
+	// person may have written.
+	Automatic string
 	// Headers has canonical names and decoded values, in order.
 	Headers map[string][]string
 
@@ -229,6 +232,8 @@ func (m *Message) setHeader(head header) {
 	m.To = m.addresses(head, "To")
 	m.Cc = m.addresses(head, "Cc")
 	m.Bcc = m.addresses(head, "Bcc")
+
+	m.Automatic = m.automatic(head)
 
 	if v := head.get("Date"); v != "" {
 		date, ok := parseDate(head.decode(v))

@@ -70,6 +70,15 @@ func HTMLText(b []byte, limit int) string {
 
 func fold(s string) string { return strings.Join(strings.Fields(s), " ") }
 
+// Text is the message's text for matching words: the plain one, or else that
+// of the HTML, looking at no more than limit bytes.
+func (m *Message) Text(limit int) string {
+	if len(m.BodyPlain) == 0 {
+		return HTMLText(m.BodyHTML, limit)
+	}
+	return Readable(beginning(m.BodyPlain, limit))
+}
+
 // snippet reads only the beginnings: a line of text is not worth a pass over
 // megabytes.
 func snippet(plain, htmlBody []byte) string {

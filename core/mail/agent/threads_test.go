@@ -1,0 +1,166 @@
+package agent_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/mail"
+)
+
+// take delivers messages one after the other and returns them by their names.
+func (r *rig) take(raw ...string) map[string]mail.Message {
+	r.Helper()
+	before := r.count("SELECT count(*) FROM messages")
+	for i, text := range raw {
+		if _, _, err := r.dir.Deliver(fmt.Sprintf("t%d", int(before)+i), []byte(text)); err != nil {
+			r.Fatal(err)
+		}
+		r.until("it is stored", func() bool { return r.count("SELECT count(*) FROM messages") == before+int64(i)+1 })
+	}
+	list, _, err := r.store.Messages(r.Context(), mail.MessageFilter{}, mail.PageOf{Limit: 1000})
+	if err != nil {
+		r.Fatal(err)
+	}
+	out := map[string]mail.Message{}
+	for _, m := range list {
+		out[m.ProviderMessageID] = m
+	}
+	return out
+}
+
+func mailOf(id, references, inReplyTo, subject string, minute int) string {
+	head := "From: ann@example.org\nSubject: " + subject + "\nMessage-ID: " + id + "\nDate: " +
+		time.Date(2026, 1, 2, 3, minute, 0, 0, time.UTC).Format(time.RFC1123Z)
+	if references != "" {
+		head += "\nReferences: " + references
+	}
+	if inReplyTo != "" {
+		head += "\nIn-Reply-To: " + inReplyTo
+	}
+	return head + "\n\nminute " + fmt.Sprint(minute)
+}
+
+func TestThreadsComeTogetherInWhateverOrderTheirMessagesCome(t *testing.T) {
+	t.Parallel()
+	conversation := []string{
+		mailOf("<1@x>", "", "", "Walk", 1),
+		mailOf("<2@x>", "<1@x>", "<1@x>", "Re: Walk", 2),
+		mailOf("<3@x>", "", "<2@x>", "Re: Walk", 3),       // names only its parent
+		mailOf("<4@x>", "<2@x> <3@x>", "", "Re: Walk", 4), // has lost the root
+	}
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {3, 0, 2, 1}, {2, 0, 3, 1}} {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			t.Parallel()
+			r := setup(t)
+			r.run()
+			raw := []string{mailOf("<other@x>", "", "", "Other", 9)}
+			for _, i := range order {
+				raw = append(raw, conversation[i])
+			}
+			got := r.take(raw...)
+			threads, _, err := r.store.Threads(t.Context(), r.account.ID, mail.PageOf{Limit: 10})
+			if err != nil || len(threads) != 2 {
+				t.Fatalf("%d threads, %v", len(threads), err)
+			}
+			walk := threads[1] // the other has the newest message
+			if walk.MessageCount != 4 || *walk.Subject != "Walk" || *walk.Snippet != "minute 4" || walk.LastMessageAt.Time().Minute() != 4 {
+				t.Errorf("%+v", walk)
+			}
+			for name, m := range got {
+				if in := m.ThreadID == walk.ID; in == (name == "t0") {
+					t.Errorf("%s is in the thread: %t", name, in)
+				}
+			}
+			list, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Thread: walk.ID}, mail.PageOf{Limit: 10})
+			if err != nil || len(list) != 4 {
+				t.Errorf("%d messages, %v", len(list), err)
+			}
+			first, next, err := r.store.Threads(t.Context(), r.account.ID, mail.PageOf{Limit: 1})
+			if err != nil || first[0].ID != threads[0].ID {
+				t.Fatalf("%+v, %v", first, err)
+			}
+			second, end, err := r.store.Threads(t.Context(), r.account.ID, mail.PageOf{Limit: 1, Cursor: next})
+			if err != nil || second[0].ID != walk.ID || end != "" {
+				t.Errorf("%+v, %q, %v", second, end, err)
+			}
+		})
+	}
+}
+
+func TestMessagesAreFound(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.run()
+	got := r.take(
+		"From: Zoë Größe <zoe@garden.example>\nSubject: Frühling im Garten\nDate: Fri, 02 Jan 2026 10:00:00 +0000\n\nTulips and \"quoted\" words, e.g. foo-bar",
+		"From: bank@example.com\nSubject: Your invoice 4711\nDate: Sat, 03 Jan 2026 10:00:00 +0000\nContent-Type: text/html\n\n<p>Please <b>pay</b> the tulips</p>",
+		"From: bank@example.com\nSubject: OR AND NOT NEAR(\nDate: Sun, 04 Jan 2026 10:00:00 +0000\n\nnul\x00byte \xff latin",
+	)
+	r.completed(r.act(got["t0"].ID, "apply_label", mail.ActionParameters{Label: "green"}).ID)
+	r.completed(r.act(got["t1"].ID, "apply_label", mail.ActionParameters{Label: "money"}).ID)
+	day := func(d int) time.Time { return time.Date(2026, 1, d, 0, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		f    mail.MessageFilter
+		want string
+	}{
+		{mail.MessageFilter{}, "t0 t1 t2"},
+		{mail.MessageFilter{Query: "tulips"}, "t0 t1"},
+		{mail.MessageFilter{Query: "TULIPS fruhling"}, "t0"},
+		{mail.MessageFilter{Query: "tulip*"}, "t0 t1"},
+		{mail.MessageFilter{Query: "tulip"}, ""},
+		{mail.MessageFilter{Query: `"pay the tulips"`}, "t1"},
+		{mail.MessageFilter{Query: `"tulips the pay"`}, ""},
+		{mail.MessageFilter{Query: `foo-bar`}, "t0"},
+		{mail.MessageFilter{Query: `OR AND NOT NEAR(`}, "t2"},
+		{mail.MessageFilter{Query: `byte latin`}, "t2"},
+		{mail.MessageFilter{From: "grosse"}, ""},
+		{mail.MessageFilter{From: "größe"}, "t0"},
+		{mail.MessageFilter{From: "bank@example.com"}, "t1 t2"},
+		{mail.MessageFilter{Subject: "tulips"}, ""},
+		{mail.MessageFilter{Subject: "4711", Text: "pay"}, "t1"},
+		{mail.MessageFilter{Label: "green"}, "t0"},
+		{mail.MessageFilter{Label: "green", Query: "pay"}, ""},
+		{mail.MessageFilter{Label: "money", Query: "pay"}, "t1"},
+		{mail.MessageFilter{After: day(3)}, "t1 t2"},
+		{mail.MessageFilter{After: day(3), Before: day(4)}, "t1"},
+		{mail.MessageFilter{Before: day(4), Query: "tulips"}, "t0 t1"},
+		{mail.MessageFilter{Account: r.account.ID, Query: "latin"}, "t2"},
+		{mail.MessageFilter{Account: "nobody", Query: "latin"}, ""},
+	} {
+		var names []string
+		page := mail.PageOf{Limit: 1}
+		for {
+			list, next, err := r.store.Messages(t.Context(), c.f, page)
+			if err != nil {
+				t.Fatalf("%+v: %v", c.f, err)
+			}
+			for _, m := range list {
+				names = append(names, m.ProviderMessageID)
+			}
+			if page.Cursor = next; next == "" {
+				break
+			}
+		}
+		slices.Reverse(names) // newest first
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.f, got, c.want)
+		}
+	}
+	if _, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Query: `"" * -`}, mail.PageOf{Limit: 1}); err == nil || !isInvalid(err, "q") {
+		t.Errorf("a search for no word: %v", err)
+	}
+	r.completed(r.act(got["t0"].ID, "remove_label", mail.ActionParameters{Label: "green"}).ID)
+	if list, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Label: "green"}, mail.PageOf{Limit: 1}); err != nil || len(list) != 0 {
+		t.Errorf("%d messages with a label that was taken away, %v", len(list), err)
+	}
+}
+
+func isInvalid(err error, field string) bool {
+	var inv *job.Invalid
+	return errors.As(err, &inv) && inv.Field == field
+}
