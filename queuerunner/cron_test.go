@@ -3,7 +3,9 @@ package main
 import (
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
@@ -92,5 +94,50 @@ func TestARunnerKeepsSchedules(t *testing.T) {
 	})
 	if j := db.await(*s.LastJobID, job.Completed); string(j.Result) != `"hello"` || !strings.HasPrefix(*j.IdempotencyKey, "cron:c:20") {
 		t.Errorf("%+v", j)
+	}
+}
+
+// Runners are killed while they keep a schedule, and for a while there is none.
+func TestKilledRunnersNeitherSkipNorRepeatATick(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	first := decode[queue.Cron](t, fine(t, db.path, "cron", "set", "c", "@every 1s", job.DebugEcho, "-catch-up", "all", "-json")).NextAt.Time()
+	standsAt := func() time.Time {
+		c, err := db.q.Cron(t.Context(), "c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.NextAt.Time()
+	}
+	for round := range 4 {
+		a, b := startRunner(t, db.path), startRunner(t, db.path)
+		before := standsAt()
+		await(t, "a tick", func() bool { return standsAt().After(before) })
+		a.signal(syscall.SIGKILL)
+		b.signal(syscall.SIGKILL)
+		a.exit()
+		b.exit()
+		if round == 2 {
+			missed := standsAt().Add(2 * time.Second)
+			await(t, "ticks to be missed", func() bool { return time.Now().After(missed) })
+		}
+	}
+	page, err := db.q.List(t.Context(), queue.Filter{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := map[time.Time]int{}
+	for _, j := range page.Jobs {
+		_, at, _ := queue.TickOf(*j.IdempotencyKey)
+		stored[at]++
+	}
+	end, n := standsAt(), 0
+	for at := first; at.Before(end); at = at.Add(time.Second) {
+		if n++; stored[at] != 1 {
+			t.Errorf("%d jobs for %s", stored[at], at)
+		}
+	}
+	if n < 6 || n != len(page.Jobs) {
+		t.Errorf("%d jobs for %d ticks", len(page.Jobs), n)
 	}
 }
