@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// put stores a schedule.
-func (f *fixture) put(name, body string) answer {
+// schedule stores a schedule.
+func (f *fixture) schedule(name, body string) answer {
 	f.t.Helper()
 	return f.call("PUT", "/v1/cron/"+name, body, "Content-Type", "application/json")
 }
@@ -19,7 +19,7 @@ func TestAScheduleHasExactlyTheFieldsOfTheContract(t *testing.T) {
 	if got := strings.TrimSpace(f.get("/v1/cron").raw); got != `{"cron":[],"next_cursor":null}` {
 		t.Errorf("no schedules are %s", got)
 	}
-	cron := f.put("report", `{"schedule":"@every 90m","type":"x"}`).is(201)
+	cron := f.schedule("report", `{"schedule":"@every 90m","type":"x"}`).is(201)
 	want := []string{
 		"name", "schedule", "tz", "catch_up", "overlap", "paused", "type", "queue", "priority", "payload", "next_at", "last_tick",
 		"last_job_id", "created_at", "updated_at",
@@ -44,8 +44,8 @@ func TestAScheduleHasExactlyTheFieldsOfTheContract(t *testing.T) {
 func TestAScheduleIsStoredReplacedAndDeleted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	first := f.put("a", `{"schedule":"30 2 * * *","tz":"Europe/Berlin","catch_up":"none","overlap":"skip","type":"x","queue":"q","priority":-7,"payload":[1]}`).is(201)
-	again := f.put("a", `{"schedule":"30 2 * * *","tz":"Europe/Berlin","type":"y"}`).is(200)
+	first := f.schedule("a", `{"schedule":"30 2 * * *","tz":"Europe/Berlin","catch_up":"none","overlap":"skip","type":"x","queue":"q","priority":-7,"payload":[1]}`).is(201)
+	again := f.schedule("a", `{"schedule":"30 2 * * *","tz":"Europe/Berlin","type":"y"}`).is(200)
 	if again["type"] != "y" || again["catch_up"] != "one" || again["queue"] != nil || again["payload"] != nil || again["next_at"] != first["next_at"] || again["created_at"] != first["created_at"] {
 		t.Errorf("replaced %v by %v", first, again)
 	}
@@ -53,7 +53,7 @@ func TestAScheduleIsStoredReplacedAndDeleted(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	for _, name := range []string{"c", "b"} {
-		f.put(name, `{"schedule":"@daily","type":"x"}`).is(201)
+		f.schedule(name, `{"schedule":"@daily","type":"x"}`).is(201)
 	}
 	var names []string
 	next := ""
@@ -78,7 +78,7 @@ func TestAScheduleIsStoredReplacedAndDeleted(t *testing.T) {
 func TestAScheduleIsPausedResumedAndTriggered(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	before := f.put("a", `{"schedule":"@yearly","type":"x","payload":{"n":1},"priority":3,"overlap":"skip"}`).is(201)
+	before := f.schedule("a", `{"schedule":"@yearly","type":"x","payload":{"n":1},"priority":3,"overlap":"skip"}`).is(201)
 	for range 2 {
 		if got := f.call("POST", "/v1/cron/a/pause", "").is(200); got["paused"] != true || got["next_at"] != nil {
 			t.Errorf("paused: %v", got)
@@ -116,13 +116,13 @@ func TestABadScheduleIsRefusedWithItsField(t *testing.T) {
 		`{"type":"x","schedule":"@daily","name":"b"}`:                        "name",
 		`{"type":"x","schedule":"@daily","paused":true}`:                     "paused",
 	} {
-		f.put("a", body).problem(400, "invalid", field)
+		f.schedule("a", body).problem(400, "invalid", field)
 	}
 	const good = `{"type":"x","schedule":"@daily"}`
-	f.put("a%3Ab", good).problem(400, "invalid", "name")
-	f.put(strings.Repeat("a", 101), good).problem(400, "invalid", "name")
-	f.put("a", "{").problem(400, "malformed_json", "body")
-	f.put("a", `{"type":"x","schedule":"@daily","payload":"`+strings.Repeat("x", 1<<20)+`"}`).problem(413, "too_large", "payload")
+	f.schedule("a%3Ab", good).problem(400, "invalid", "name")
+	f.schedule(strings.Repeat("a", 101), good).problem(400, "invalid", "name")
+	f.schedule("a", "{").problem(400, "malformed_json", "body")
+	f.schedule("a", `{"type":"x","schedule":"@daily","payload":"`+strings.Repeat("x", 1<<20)+`"}`).problem(413, "too_large", "payload")
 	f.call("PUT", "/v1/cron/a", good, "Content-Type", "text/plain").problem(415, "unsupported_media_type", "")
 	f.get("/v1/cron?limit=0").problem(400, "invalid", "limit")
 	if page := f.get("/v1/cron").is(200); len(page["cron"].([]any)) != 0 {

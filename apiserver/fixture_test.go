@@ -124,6 +124,12 @@ func (f *fixture) post(path, body string) answer {
 	return f.call("POST", path, body, "Content-Type", "application/json")
 }
 
+// put sends JSON.
+func (f *fixture) put(path, body string) answer {
+	f.t.Helper()
+	return f.call("PUT", path, body, "Content-Type", "application/json")
+}
+
 func (f *fixture) get(path string) answer {
 	f.t.Helper()
 	return f.call("GET", path, "")
