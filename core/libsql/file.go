@@ -248,6 +248,9 @@ func (f *File) ProbeWriter(ctx context.Context) (time.Duration, error) {
 			b.Exec("UPDATE meta SET updated_at = updated_at WHERE key = 'database_id'")
 		}
 		_, err := f.Write(ctx, &b)
+		if err == nil && f.writer.full.Load() {
+			err = &Error{Class: Full, Op: "probe", Detail: "hardly any room is left on the disk"}
+		}
 		return 0, err
 	})
 	return waited, err

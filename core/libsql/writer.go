@@ -41,7 +41,7 @@ type writer struct {
 	conn *conn
 
 	written int         // bytes taken since memory was last given back
-	full    atomic.Bool // the last commit found no room
+	full    atomic.Bool // a commit found no room, and there is hardly any since
 }
 
 func (w *writer) start(f *File) {
@@ -226,11 +226,13 @@ func (w *writer) commitGroup() {
 		if cls := ClassOf(err); cls == Corrupt || cls == Unknown || cls == Unavailable {
 			w.release()
 		}
-		w.full.Store(ClassOf(err) == Full)
+		if ClassOf(err) == Full {
+			w.full.Store(true)
+		}
 		answer(group, err)
 		return
 	}
-	if statements > 0 {
+	if statements > 0 && w.full.Load() && hasRoom(w.f.opt.Path) {
 		w.full.Store(false)
 	}
 	w.f.opt.OnCommit(len(group), statements)
