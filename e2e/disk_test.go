@@ -83,6 +83,9 @@ func TestAFullDisk(t *testing.T) {
 	s.allCompleted(db, len(accepted))
 	s.settled(db, 1)
 	s.exactlyOnce(db, len(accepted))
+	if n := s.count(db, "SELECT count(*) FROM jobs WHERE crashes > 0"); n != 0 {
+		t.Errorf("%d jobs count a crash, though no runner died", n)
+	}
 	for _, j := range accepted {
 		if s.count(db, "SELECT count(*) FROM jobs WHERE id = ?", j.ID) != 1 {
 			t.Errorf("job %s was accepted and is lost", j.ID)

@@ -90,8 +90,14 @@ func (t *handTimer) fireIfDue() {
 type hangingDB struct {
 	libsql.DB
 	mu    sync.Mutex
-	hangs chan struct{}        // closed when it goes on; nil while it answers
-	stuck chan context.Context // receives the context of each call that is kept waiting
+	hangs chan struct{}  // closed when it goes on; nil while it answers
+	fails bool           // it does not hang, it fails
+	stuck chan stuckCall // receives each call that is not answered
+}
+
+type stuckCall struct {
+	name string // of the op
+	ctx  context.Context
 }
 
 func (d *hangingDB) hang() (goOn func()) {
@@ -107,16 +113,27 @@ func (d *hangingDB) hang() (goOn func()) {
 	}
 }
 
-func (d *hangingDB) wait(ctx context.Context) error {
+// fail makes every call fail.
+func (d *hangingDB) fail() (goOn func()) {
 	d.mu.Lock()
-	hangs := d.hangs
+	d.fails = true
+	d.mu.Unlock()
+	return d.hang()
+}
+
+func (d *hangingDB) wait(ctx context.Context, name string) error {
+	d.mu.Lock()
+	hangs, fails := d.hangs, d.fails
 	d.mu.Unlock()
 	if hangs == nil {
 		return nil
 	}
 	select {
-	case d.stuck <- ctx:
+	case d.stuck <- stuckCall{name, ctx}:
 	default:
+	}
+	if fails {
+		return &libsql.Error{Class: libsql.Unavailable, Op: "call"}
 	}
 	select {
 	case <-hangs:
@@ -127,21 +144,21 @@ func (d *hangingDB) wait(ctx context.Context) error {
 }
 
 func (d *hangingDB) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
-	if err := d.wait(ctx); err != nil {
+	if err := d.wait(ctx, "write"); err != nil {
 		return nil, err
 	}
 	return d.DB.Write(ctx, b)
 }
 
 func (d *hangingDB) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
-	if err := d.wait(ctx); err != nil {
+	if err := d.wait(ctx, op.Name); err != nil {
 		return nil, err
 	}
 	return d.DB.Merge(ctx, op, items...)
 }
 
 func (d *hangingDB) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
-	if err := d.wait(ctx); err != nil {
+	if err := d.wait(ctx, "read"); err != nil {
 		return nil, err
 	}
 	return d.DB.Read(ctx, stmts...)
@@ -153,7 +170,7 @@ const testLease = time.Hour
 func timed(t *testing.T, fn Handler[json.RawMessage]) (*Worker, *handClock, *hangingDB) {
 	t.Helper()
 	clock := newHandClock()
-	db := &hangingDB{DB: dbtest.Open(t), stuck: make(chan context.Context, 100)}
+	db := &hangingDB{DB: dbtest.Open(t), stuck: make(chan stuckCall, 100)}
 	w, err := New(queue.New(db, clock, job.Known()), clock, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), Config{
 		Runner: queue.Runner{ID: "runner", Host: "test", Version: "test"}, Concurrency: 4,
 		Lease: testLease, Heartbeat: testLease / 3, Poll: testLease / 10, DrainTimeout: time.Minute,
@@ -226,7 +243,7 @@ func TestAHeartbeatThatHangsIsGivenUpInTimeForAnother(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.heartbeat(ctx) }()
 	call := <-db.stuck
-	if until, bounded := call.Deadline(); !bounded || until.After(before.Add(testLease/2)) {
+	if until, bounded := call.ctx.Deadline(); !bounded || until.After(before.Add(testLease/2)) {
 		t.Errorf("the call may take until %v, bounded %v", until.Sub(before), bounded)
 	}
 	cancel()
@@ -330,5 +347,48 @@ func TestAllJobsOfADeadRunnerAreTakenBackAtOnce(t *testing.T) {
 	}
 	if s, err := q.Look(t.Context()); err != nil || s.Expired {
 		t.Errorf("%+v, %v: some were left", s, err)
+	}
+}
+
+// An outage that outlasts the lease takes nothing from a job whose handler had
+// succeeded: its outcome is stored when the database is back.
+func TestAnOutcomeIsStoredAfterAnOutageHoweverLong(t *testing.T) {
+	t.Parallel()
+	begun, end := make(chan struct{}), make(chan struct{})
+	w, clock, db := timed(t, func(context.Context, *Job[json.RawMessage]) (any, error) {
+		close(begun)
+		<-end
+		return "done", nil
+	})
+	w.run(t)
+	e, err := w.q.Enqueue(t.Context(), job.New{Type: job.ActionExecute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	goOn := db.fail()
+	close(end)
+	leaseEnd := clock.Now().Add(testLease)
+	for late := 0; late < 3; { // it tries again and again, long after its lease
+		tried := clock.Now()
+		if c := <-db.stuck; c.name == "finish" && tried.After(leaseEnd) {
+			late++
+		}
+		clock.move(testLease / 10)
+	}
+	goOn()
+	for {
+		clock.move(testLease / 10)
+		d, err := w.q.Detail(t.Context(), e.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.State == job.Running {
+			continue
+		}
+		if d.State != job.Completed || d.Attempts != 1 || d.Crashes != 0 || len(d.Runs) != 1 {
+			t.Errorf("%+v", d)
+		}
+		return
 	}
 }

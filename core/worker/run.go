@@ -23,6 +23,7 @@ import (
 type activeRun struct {
 	claimed queue.Claimed
 	ctx     context.Context //nolint:containedctx // the run's own, for its log lines
+	worker  context.Context //nolint:containedctx // ends when the worker has stopped
 	cancel  context.CancelCauseFunc
 	log     zerolog.Logger
 
@@ -51,9 +52,10 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 	} else {
 		ctx = telemetry.ContextWithTraceParent(ctx, c.TraceParent)
 	}
+	worker := ctx
 	ctx, span := telemetry.QueueJob(ctx, info)
 	ctx, cancel := context.WithCancelCause(ctx)
-	r = &activeRun{claimed: c, cancel: cancel, deadline: c.Deadline}
+	r = &activeRun{claimed: c, worker: worker, cancel: cancel, deadline: c.Deadline}
 	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
 	r.ctx = ctx
 	w.mu.Lock()
@@ -171,8 +173,9 @@ func (w *Worker) outcome(ctx context.Context, r *activeRun, result any, stack st
 	return o
 }
 
-// store puts the outcome down, through outages, until the lease has run out:
-// after that other runners take care of the job.
+// store puts the outcome down, through outages however long: nobody else takes
+// the job before a whole lease has passed since the database is back, and if
+// somebody has, the fence says so. While it tries, heartbeats go on.
 func (w *Worker) store(r *activeRun, o queue.Outcome) {
 	ctx := context.WithoutCancel(r.ctx)
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
@@ -195,11 +198,11 @@ func (w *Worker) store(r *activeRun, o queue.Outcome) {
 			w.report(r, o, state)
 			return
 		}
-		if w.sys.Now().After(r.leaseEnds()) {
-			r.log.Error().Ctx(ctx).Err(err).Msg("the outcome could not be stored while the lease held")
+		if r.worker.Err() != nil {
+			r.log.Error().Ctx(ctx).Err(err).Msg("the outcome could not be stored before the runner stopped")
 			return
 		}
-		w.pause(ctx, delay)
+		w.pause(r.worker, delay)
 	}
 }
 

@@ -26,7 +26,7 @@ func (w *Worker) solo(ctx, work context.Context) {
 		return
 	}
 	w.nextSolo = began.Add(w.cfg.Poll)
-	c, err := w.reserve(work)
+	c, err := w.reserve(ctx, work)
 	if err != nil || c == nil {
 		return
 	}
@@ -61,13 +61,13 @@ func (w *Worker) solo(ctx, work context.Context) {
 }
 
 // reserve claims a job that must run alone.
-func (w *Worker) reserve(ctx context.Context) (*queue.Claimed, error) {
+func (w *Worker) reserve(ctx, work context.Context) (*queue.Claimed, error) {
 	req := w.request(1)
 	deadline := w.sys.Now().Add(w.cfg.Lease)
-	c, err := w.q.ClaimSolo(ctx, req)
+	c, err := w.q.ClaimSolo(work, req)
 	if libsql.ClassOf(err) == libsql.Unknown {
 		var jobs []queue.Claimed
-		if jobs, err = w.recoverClaim(ctx, req.Token, deadline); len(jobs) > 0 {
+		if jobs, err = w.recoverClaim(ctx, work, req.Token, deadline); len(jobs) > 0 {
 			c = &jobs[0]
 		}
 	}

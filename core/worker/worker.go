@@ -161,7 +161,7 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			}
 			continue
 		}
-		got, err := w.claim(work, free)
+		got, err := w.claim(ctx, work, free)
 		if err != nil {
 			// Looking around will show when the database is back; until
 			// then the tries become rarer, up to the poll interval.
@@ -211,20 +211,20 @@ func (w *Worker) pause(ctx context.Context, d time.Duration) {
 }
 
 // claim takes jobs for the free slots and starts them.
-func (w *Worker) claim(ctx context.Context, free int) (queue.Claim, error) {
+func (w *Worker) claim(ctx, work context.Context, free int) (queue.Claim, error) {
 	req := w.request(free)
 	deadline := w.sys.Now().Add(w.cfg.Lease)
-	got, err := w.q.Claim(ctx, req)
+	got, err := w.q.Claim(work, req)
 	if libsql.ClassOf(err) == libsql.Unknown {
 		// The claim may have landed: what carries its token is ours.
-		got.Jobs, err = w.recoverClaim(ctx, req.Token, deadline)
+		got.Jobs, err = w.recoverClaim(ctx, work, req.Token, deadline)
 	}
 	w.note("claim", err)
 	if err != nil {
 		return queue.Claim{}, err
 	}
 	for _, c := range got.Jobs {
-		w.start(ctx, c, nil)
+		w.start(work, c, nil)
 	}
 	return got, nil
 }
@@ -236,12 +236,14 @@ func (w *Worker) request(limit int) queue.ClaimRequest {
 	}
 }
 
-// recoverClaim asks until it gets an answer or the leases in question have
-// run out, after which other runners take care of the jobs.
-func (w *Worker) recoverClaim(ctx context.Context, token string, deadline time.Time) ([]queue.Claimed, error) {
+// recoverClaim asks what a claim took whose reply was lost, through outages
+// however long: a job whose local lease has ended by then is handed back
+// unspent, where a rescue would count as a crash. It ends with ctx, at the
+// shutdown.
+func (w *Worker) recoverClaim(ctx, work context.Context, token string, deadline time.Time) ([]queue.Claimed, error) {
 	for {
-		jobs, err := w.q.ClaimedBy(ctx, token, deadline)
-		if err == nil || ctx.Err() != nil || w.sys.Now().After(deadline) {
+		jobs, err := w.q.ClaimedBy(work, token, deadline)
+		if err == nil || ctx.Err() != nil {
 			return jobs, err
 		}
 		w.note("claim", err)
