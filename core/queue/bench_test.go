@@ -47,9 +47,22 @@ func percentile(d []time.Duration, p int) float64 {
 	return float64(d[len(d)*p/100].Microseconds()) / 1000
 }
 
-// claimOnce stores a hundred jobs, claims ten of them and gives back how long
-// the claim took; all are finished again.
-func claimOnce(b *testing.B, q *queue.Queue, n int) time.Duration {
+// claimOnce stores n jobs, gives back how long a claim of ten of them took, and
+// finishes them all.
+func claimOnce(b *testing.B, q *queue.Queue, n int) (took time.Duration) {
+	b.Helper()
+	store(b, q, n)
+	began := time.Now()
+	first := take(b, q, 10)
+	took = time.Since(began)
+	complete(b, q, first)
+	if n > 10 {
+		complete(b, q, take(b, q, n-10))
+	}
+	return took
+}
+
+func store(b *testing.B, q *queue.Queue, n int) {
 	b.Helper()
 	jobs := make([]job.New, n)
 	for i := range jobs {
@@ -58,32 +71,29 @@ func claimOnce(b *testing.B, q *queue.Queue, n int) time.Duration {
 	if _, err := q.EnqueueMany(b.Context(), jobs); err != nil {
 		b.Fatal(err)
 	}
-	var took time.Duration
-	for first := true; n > 0; first = false {
-		limit := 10
-		if !first {
-			limit = n
-		}
-		began := time.Now()
-		c, err := q.Claim(b.Context(), queue.ClaimRequest{Runner: "r", Token: q.NewToken(), Types: job.Known().Names(), Limit: limit, Lease: time.Hour})
-		if first {
-			took = time.Since(began)
-		}
-		if err != nil || len(c.Jobs) != limit {
-			b.Fatalf("claimed %d, %v", len(c.Jobs), err)
-		}
-		var done sync.WaitGroup
-		for _, j := range c.Jobs {
-			done.Go(func() {
-				if _, err := q.Finish(b.Context(), j.Lease, queue.Outcome{Kind: queue.Completed}); err != nil {
-					b.Error(err)
-				}
-			})
-		}
-		done.Wait()
-		n -= limit
+}
+
+func take(b *testing.B, q *queue.Queue, n int) []queue.Claimed {
+	b.Helper()
+	c, err := q.Claim(b.Context(), queue.ClaimRequest{Runner: "r", Token: q.NewToken(), Types: job.Known().Names(), Limit: n, Lease: time.Hour})
+	if err != nil || len(c.Jobs) != n {
+		b.Fatalf("claimed %d of %d, %v", len(c.Jobs), n, err)
 	}
-	return took
+	return c.Jobs
+}
+
+// complete ends jobs as a worker does: each by itself, all at once.
+func complete(b *testing.B, q *queue.Queue, jobs []queue.Claimed) {
+	b.Helper()
+	var done sync.WaitGroup
+	for _, j := range jobs {
+		done.Go(func() {
+			if _, err := q.Finish(b.Context(), j.Lease, queue.Outcome{Kind: queue.Completed}); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	done.Wait()
 }
 
 // BenchmarkClaimBesideOthers compares a claim of ten among a hundred ready
@@ -200,6 +210,33 @@ func BenchmarkClaimBesideRetention(b *testing.B) {
 			b.ReportMetric(percentile(took, 50), "p50-ms")
 			b.ReportMetric(percentile(took, 99), "p99-ms")
 			b.ReportMetric(float64(<-pruned)/b.Elapsed().Seconds(), "pruned/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkTransitionLog measures what the log costs: the life of jobs, 500 at
+// a time, with its triggers and without them.
+//
+//	go test -run '^$' -bench TransitionLog -benchtime 40x -count 5 ./queue
+func BenchmarkTransitionLog(b *testing.B) {
+	for _, log := range []bool{true, false} {
+		b.Run(fmt.Sprintf("log %v", log), func(b *testing.B) {
+			q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+			if !log {
+				var drop libsql.Batch
+				drop.Exec("DROP TRIGGER jobs_log_insert")
+				drop.Exec("DROP TRIGGER jobs_log_update")
+				if _, err := q.DB().Write(b.Context(), &drop); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ResetTimer()
+			for range b.N {
+				store(b, q, 500)
+				complete(b, q, take(b, q, 500))
+			}
+			b.ReportMetric(float64(500*b.N)/b.Elapsed().Seconds(), "jobs/s")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
