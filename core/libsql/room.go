@@ -17,5 +17,5 @@ func hasRoom(path string) bool {
 	if err := syscall.Statfs(filepath.Dir(path), &fs); err != nil {
 		return true
 	}
-	return fs.Bavail*uint64(fs.Bsize) >= enoughRoom //nolint:gosec,unconvert // the type is another on other systems, and positive
+	return fs.Bavail*uint64(fs.Bsize) >= enoughRoom // whose types are others on other systems
 }
