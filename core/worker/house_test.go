@@ -58,6 +58,25 @@ func (c *handClock) move(d time.Duration) {
 	}
 }
 
+// await waits until n timers wait for the clock.
+func (c *handClock) await(n int) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		c.mu.Lock()
+		armed := 0
+		for _, t := range c.timers {
+			if !t.at.IsZero() {
+				armed++
+			}
+		}
+		c.mu.Unlock()
+		if armed >= n {
+			return
+		}
+	}
+}
+
 func (t *handTimer) C() <-chan time.Time { return t.c }
 
 func (t *handTimer) Reset(d time.Duration) {
@@ -208,6 +227,7 @@ func TestAHangingDatabaseDoesNotDelayTheLocalDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := <-runs
+	clock.await(6) // those of the deadlines, the claims and at least three other loops
 	goOn := db.hang()
 	clock.move(testLease / 3) // every loop that asks the database hangs now
 	for range 3 {
@@ -369,12 +389,17 @@ func TestAnOutcomeIsStoredAfterAnOutageHoweverLong(t *testing.T) {
 	goOn := db.fail()
 	close(end)
 	leaseEnd := clock.Now().Add(testLease)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for late := 0; late < 3; { // it tries again and again, long after its lease
-		tried := clock.Now()
-		if c := <-db.stuck; c.name == "finish" && tried.After(leaseEnd) {
-			late++
+		select {
+		case c := <-db.stuck:
+			if c.name == "finish" && clock.Now().After(leaseEnd) {
+				late++
+			}
+		case <-tick.C:
+			clock.move(testLease / 10)
 		}
-		clock.move(testLease / 10)
 	}
 	goOn()
 	for {
