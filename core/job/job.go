@@ -116,11 +116,37 @@ type Run struct {
 	Stack      *string `json:"stack"`
 }
 
+// StepOutcome is how a step stands. docs/lifecycle.md says what a repeat of the
+// step makes of each.
+type StepOutcome string
+
+const (
+	// StepRunning has begun: it is being executed, or was when its run ended,
+	// and how it ended is not known.
+	StepRunning StepOutcome = "running"
+	// StepDone has a result, which comes back instead of a repeat.
+	StepDone StepOutcome = "done"
+	// StepFailed did not do its work; it is executed again.
+	StepFailed StepOutcome = "failed"
+	// StepUncertain may have done what must not be done twice. A reconcile
+	// function or a person makes it done or failed; until then it is not
+	// executed.
+	StepUncertain StepOutcome = "uncertain"
+)
+
+// StepOutcomes lists them all.
+var StepOutcomes = []StepOutcome{StepRunning, StepDone, StepFailed, StepUncertain}
+
+// CodeStepUncertain begins the last_error of a job that failed because nobody
+// could tell whether one of its steps happened. A person settles the step and
+// then retries the job.
+const CodeStepUncertain = "step_uncertain"
+
 // Step is one recorded step of a job.
 type Step struct {
 	Name       string          `json:"name"`
 	Run        int64           `json:"run"`
-	Outcome    string          `json:"outcome"`
+	Outcome    StepOutcome     `json:"outcome" enum:"running,done,failed,uncertain"`
 	StartedAt  Time            `json:"started_at"`
 	FinishedAt *Time           `json:"finished_at"`
 	Result     json.RawMessage `json:"result"`

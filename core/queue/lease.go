@@ -245,8 +245,8 @@ func (l Lease) finishItem(o Outcome) []byte {
 	if o.Kind == Completed {
 		it.Result = optional(string(o.Result))
 	} else {
-		it.Error = optional(textOf(o.Error, maxError))
-		it.Stack = optional(textOf(o.Stack, maxStack))
+		it.Error = optional(job.RepairText(o.Error, maxError))
+		it.Stack = optional(job.RepairText(o.Stack, maxStack))
 	}
 	return job.Payload(it)
 }

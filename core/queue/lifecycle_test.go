@@ -63,7 +63,7 @@ func TestLifecyclePageNamesRealStatements(t *testing.T) {
 		t.Fatal(err)
 	}
 	var source []byte
-	for _, name := range []string{"sql.go", "limits.go", "prune.go"} {
+	for _, name := range []string{"sql.go", "limits.go", "prune.go", "settle.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

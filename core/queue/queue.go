@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -377,17 +376,6 @@ func (q *Queue) PullForward(ctx context.Context, typ, key string) (bool, error) 
 		q.signal()
 	}
 	return pulled, nil
-}
-
-// textOf makes text from a handler fit for the database: valid UTF-8, no NUL,
-// at most max bytes.
-func textOf(s string, max int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
-	if len(s) > max {
-		s = strings.ToValidUTF8(s[:max], "") + " …"
-	}
-	return s
 }
 
 func millis(d time.Duration) int64 { return d.Milliseconds() }

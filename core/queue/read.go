@@ -52,10 +52,7 @@ func (q *Queue) Detail(ctx context.Context, id string) (*Detail, error) {
 	}
 	d.Job, _ = jobRow(res[0].Rows[0])
 	for i, r := range res[1].Rows {
-		d.Steps[i] = job.Step{
-			Name: r.Str(0), Run: r.Int(1), Outcome: r.Str(2), StartedAt: job.Time(r.Int(3)),
-			FinishedAt: timePtr(r, 4), Result: raw(r, 5), Error: textPtr(r, 6),
-		}
+		d.Steps[i] = stepRow(r)
 	}
 	for i, r := range res[2].Rows {
 		d.Runs[i] = job.Run{
@@ -213,13 +210,21 @@ func jobRow(r libsql.Row) (job.Job, int64) {
 	return j, r.Int(0)
 }
 
+// stepRow reads a row of stepColumns.
+func stepRow(r libsql.Row) job.Step {
+	return job.Step{
+		Name: r.Str(0), Run: r.Int(1), Outcome: job.StepOutcome(r.Str(2)), StartedAt: job.Time(r.Int(3)),
+		FinishedAt: timePtr(r, 4), Result: raw(r, 5), Error: textPtr(r, 6),
+	}
+}
+
 func raw(r libsql.Row, i int) json.RawMessage { return orNull(r.Bytes(i)) }
 
 func textPtr(r libsql.Row, i int) *string {
 	if r.Null(i) {
 		return nil
 	}
-	s := textOf(r.Str(i), 1<<30)
+	s := job.RepairText(r.Str(i), 1<<30)
 	return &s
 }
 

@@ -403,7 +403,9 @@ const sqlHistory = `SELECT l.seq, l.run, l.created_at, CAST(l.state AS BLOB) FRO
 
 const sqlDeps = `SELECT CAST(after_id AS BLOB), CAST(outcome AS BLOB) FROM job_deps WHERE job_id = ? ORDER BY after_id`
 
-const sqlSteps = `SELECT CAST(name AS BLOB), run, CAST(outcome AS BLOB), started_at, finished_at, CAST(result_json AS BLOB), error
+const stepColumns = `CAST(name AS BLOB), run, CAST(outcome AS BLOB), started_at, finished_at, CAST(result_json AS BLOB), error`
+
+const sqlSteps = `SELECT ` + stepColumns + `
  FROM job_steps WHERE job_id = ? ORDER BY started_at, name`
 
 const sqlQueues = `SELECT CAST(q.name AS BLOB), q.paused, CAST(j.state AS BLOB), count(j.seq),

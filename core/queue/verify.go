@@ -70,6 +70,8 @@ var rules = []rule{
 	{"every run has its job", `SELECT CAST(r.job_id AS BLOB), 'run ' || r.run FROM job_runs AS r WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = r.job_id)`},
 	{"every step has its job, and a run that was claimed", `SELECT CAST(s.job_id AS BLOB), 'run ' || s.run FROM job_steps AS s LEFT JOIN jobs AS j ON j.id = s.job_id
 	 WHERE j.id IS NULL OR s.run > j.claims`},
+	{"a step has an end when it is known how it ended, and a result when it is done", `SELECT CAST(job_id AS BLOB), 'step ' || name || ', ' || outcome FROM job_steps
+	 WHERE (outcome IN ('done', 'failed')) <> (finished_at IS NOT NULL) OR (outcome = 'done') <> (result_json IS NOT NULL)`},
 	{"every wait has its job", `SELECT CAST(d.job_id AS BLOB), 'after ' || d.after_id FROM job_deps AS d WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = d.job_id)`},
 }
 

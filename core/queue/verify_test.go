@@ -81,6 +81,7 @@ func TestVerifyNamesEachViolation(t *testing.T) {
 		{"every log entry has its job", "INSERT INTO job_log(job, run, state, created_at) SELECT 999, 0, 'queued', 1 WHERE ? IS NOT NULL", "ready"},
 		{"every run has its job", "UPDATE job_runs SET job_id = 'none' WHERE job_id = ?", "failed"},
 		{"every step has its job, and a run that was claimed", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, created_at, updated_at) VALUES (?, 's', 7, 'done', 1, 1, 1)", "failed"},
+		{"a step has an end when it is known how it ended, and a result when it is done", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, created_at, updated_at) VALUES (?, 's', 1, 'uncertain', 1, 1, 1, 1)", "failed"},
 		{"every wait has its job", "UPDATE job_deps SET job_id = 'none' WHERE job_id = ?", "after"},
 		{"a row's parent is there", "PRAGMA", ""},
 		{"the file is sound", "PRAGMA", ""},

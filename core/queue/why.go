@@ -125,7 +125,7 @@ func errorText(r libsql.Row) string {
 	if r.Null(15) {
 		return ""
 	}
-	return ": " + textOf(r.Str(15), maxError)
+	return ": " + job.RepairText(r.Str(15), maxError)
 }
 
 func (w *Why) running(r libsql.Row) {

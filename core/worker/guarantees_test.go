@@ -13,7 +13,6 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
-	"github.com/postroom/postroom/core/step"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/worker"
 )
@@ -253,54 +252,19 @@ func TestAFollowUpJobStartsAtOnce(t *testing.T) {
 	}
 }
 
-func TestSteps(t *testing.T) {
+func TestAResultThatIsNotUTF8IsRepaired(t *testing.T) {
 	t.Parallel()
-	type outcome struct {
-		err error
-	}
-	results := make(chan outcome, 1)
 	r := start(t, handler(func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
-		var err error
-		switch string(j.Payload) {
-		case `"twice"`:
-			one := func(context.Context) (int, error) { return 1, nil }
-			if _, err = step.Run(ctx, "a", one); err == nil {
-				_, err = step.Run(ctx, "a", one)
-			}
-		case `"watched"`:
-			if err = step.StartStep(ctx, "w"); err == nil {
-				err = step.FinishStep(ctx, "w", map[string]int{"n": 1}, nil)
-			}
-		case `"bad result"`:
-			_, err = step.Run(ctx, "a", func(context.Context) (any, error) { return make(chan int), nil })
-		case `"failing"`:
-			_, err = step.Run(ctx, "a", func(context.Context) (int, error) { return 0, errors.New("no") })
+		result := json.RawMessage("[\"caf\xe9\"]")
+		if string(j.Payload) == `"commit"` {
+			return nil, j.Commit(ctx, result, func(*queue.Batch) {})
 		}
-		results <- outcome{err}
-		if err != nil {
-			return nil, job.Fatal(err)
-		}
-		return nil, nil
+		return result, nil
 	}))
-	for payload, want := range map[string]string{
-		`"twice"`:      "step a: the name was used before in this run",
-		`"bad result"`: "step a: the result cannot be stored: json: unsupported type: chan int",
-		`"failing"`:    "no",
-	} {
-		id := r.enqueue(job.ActionExecute, payload)
-		<-results
-		if d := r.await(id, job.Failed); *d.LastError != want {
-			t.Errorf("%s: %q, want %q", payload, *d.LastError, want)
+	for _, how := range []string{`"return"`, `"commit"`} {
+		if d := r.await(r.enqueue(job.ActionExecute, how), job.Completed); string(d.Result) != "[\"caf\uFFFD\"]" {
+			t.Errorf("%s: %q", how, d.Result)
 		}
-	}
-	id := r.enqueue(job.ActionExecute, `"watched"`)
-	<-results
-	d := r.await(id, job.Completed)
-	if len(d.Steps) != 1 || d.Steps[0].Outcome != "done" || string(d.Steps[0].Result) != `{"n":1}` || d.Steps[0].FinishedAt == nil {
-		t.Errorf("steps %+v", d.Steps)
-	}
-	if err := step.StartStep(t.Context(), "x"); !errors.Is(err, step.ErrNoJob) {
-		t.Errorf("a step outside of a job: %v", err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
 )
@@ -84,6 +86,7 @@ func tokenStart(payload []byte, offset int64) int64 {
 type Run struct {
 	claimed   queue.Claimed
 	queue     *queue.Queue
+	log       zerolog.Logger
 	committed atomic.Bool
 }
 
@@ -114,7 +117,7 @@ func (r *Run) Tick() (time.Time, bool) {
 // again after an error. After it succeeded what the handler returns no longer
 // matters.
 func (r *Run) Commit(ctx context.Context, result any, fill func(*queue.Batch)) error {
-	encoded, err := encodeResult(result)
+	encoded, err := encodeResult(r.log, result)
 	if err != nil {
 		return err
 	}
@@ -131,16 +134,16 @@ func (r *Run) Write(ctx context.Context, fill func(*queue.Batch)) error {
 	return r.queue.WriteUnder(ctx, r.claimed.Lease, fill)
 }
 
-func encodeResult(result any) (json.RawMessage, error) {
+func encodeResult(log zerolog.Logger, result any) (json.RawMessage, error) {
 	if result == nil {
 		return nil, nil
 	}
-	encoded, err := json.Marshal(result)
-	if err == nil {
-		err = job.CheckJSON("result", encoded)
-	}
+	encoded, repaired, err := job.EncodeResult(result)
 	if err != nil {
 		return nil, job.Fatal(fmt.Errorf("the result cannot be stored: %w", err))
+	}
+	if repaired {
+		log.Warn().Msg("the job's result was not valid UTF-8; it is stored repaired")
 	}
 	return encoded, nil
 }

@@ -26,6 +26,7 @@ type activeRun struct {
 	worker  context.Context //nolint:containedctx // ends when the worker has stopped
 	cancel  context.CancelCauseFunc
 	log     zerolog.Logger
+	steps   *step.Recorder
 
 	mu       sync.Mutex
 	deadline time.Time // local end of the lease
@@ -97,8 +98,11 @@ func (w *Worker) work(r *activeRun) error {
 	c := r.claimed
 	handlerCtx, stop := context.WithTimeoutCause(r.ctx, w.types.Lookup(c.Type).Timeout, ErrTimeout)
 	defer stop()
-	handlerCtx = step.NewContext(handlerCtx, step.NewRecorder(w.q.DB(), c.Lease, c.Run, w.sys.Now))
-	run := &Run{claimed: c, queue: w.q}
+	r.steps = step.NewRecorder(step.Config{
+		DB: w.q.DB(), System: w.sys, Lease: c.Lease, Run: c.Run, LeaseEnds: r.leaseEnds, Worker: r.worker, Log: r.log,
+	})
+	handlerCtx = step.NewContext(handlerCtx, r.steps)
+	run := &Run{claimed: c, queue: w.q, log: r.log}
 	var result any
 	var stack string
 	var err error
@@ -146,9 +150,13 @@ func (w *Worker) protect(ctx context.Context, run *Run) (result any, stack strin
 func (w *Worker) outcome(ctx context.Context, r *activeRun, result any, stack string, err error) queue.Outcome {
 	var encoded json.RawMessage
 	if err == nil {
-		if encoded, err = encodeResult(result); err == nil {
+		if encoded, err = encodeResult(r.log, result); err == nil {
 			return queue.Outcome{Kind: queue.Completed, Result: encoded}
 		}
+	}
+	if r.steps.Uncertain() {
+		// Whatever the handler made of it, no runner may try again by itself.
+		return queue.Outcome{Kind: queue.Fatal, Error: job.CodeStepUncertain + ": " + err.Error(), Stack: stack}
 	}
 	if d, ok := job.SnoozeOf(err); ok {
 		return queue.Outcome{Kind: queue.Snoozed, Delay: d}
