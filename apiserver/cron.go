@@ -60,7 +60,7 @@ func (s service) listCron(ctx context.Context, in *Paging) (*reply[cronList], er
 
 func (s service) setCron(ctx context.Context, in *setCronInput) (*replyAs[*queue.Cron], error) {
 	n := in.value
-	if err := checkSize(n.Payload); err != nil {
+	if err := checkSize("payload", n.Payload); err != nil {
 		return nil, err
 	}
 	priority, err := within(n.Priority, "priority", -job.MaxPriority, job.MaxPriority)

@@ -41,7 +41,7 @@ func (n newJob) job() (job.New, error) {
 		Key: text(n.IdempotencyKey), KeyScope: job.Scope(text(n.KeyScope)), LimitKey: text(n.LimitKey),
 		After: n.After, AfterFailure: job.AfterFailure(text(n.AfterFailure)),
 	}
-	err := checkSize(n.Payload)
+	err := checkSize("payload", n.Payload)
 	if err != nil {
 		return j, err
 	}
@@ -65,13 +65,13 @@ func (n newJob) job() (job.New, error) {
 	return j, nil
 }
 
-// checkSize refuses a payload that is too large with a status of its own.
-func checkSize(payload json.RawMessage) error {
-	if len(payload) <= job.MaxPayload {
+// checkSize refuses JSON that is too large with a status of its own.
+func checkSize(field string, v json.RawMessage) error {
+	if len(v) <= job.MaxPayload {
 		return nil
 	}
 	reason := fmt.Sprintf("is larger than %d bytes", job.MaxPayload)
-	return httpd.NewProblem(http.StatusRequestEntityTooLarge, "too_large", "payload: "+reason, httpd.FieldError{Field: "payload", Message: reason})
+	return httpd.NewProblem(http.StatusRequestEntityTooLarge, "too_large", field+": "+reason, httpd.FieldError{Field: field, Message: reason})
 }
 
 func text(s *string) string {
@@ -151,6 +151,10 @@ func (s service) jobRoutes(a *api) {
 	register(a, route{id: "why-job", method: "GET", path: "/v1/jobs/{id}/why", summary: "Why a job is not running"}, s.whyJob)
 	register(a, route{id: "cancel-job", method: "POST", path: "/v1/jobs/{id}/cancel", summary: "Cancel a job"}, s.cancelJob)
 	register(a, route{id: "retry-job", method: "POST", path: "/v1/jobs/{id}/retry", summary: "Run a failed or canceled job again"}, s.retryJob)
+	register(a, route{
+		id: "settle-step", method: "POST", path: "/v1/jobs/{id}/steps/{name}/settle",
+		summary: "Say whether an uncertain step happened", takes: settlement{}, max: s.maxBody,
+	}, s.settleStep)
 }
 
 // createJobInput is the body and the header that is the same as a field of it.

@@ -20,7 +20,7 @@ var everyRoute = slices.Sorted(slices.Values(append(mailRoutes,
 	"GET /v1/queues", "GET /v1/runners", "POST /v1/jobs", "POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry",
 	"GET /v1/cron", "PUT /v1/cron/{name}", "GET /v1/cron/{name}", "DELETE /v1/cron/{name}",
 	"POST /v1/cron/{name}/pause", "POST /v1/cron/{name}/resume", "POST /v1/cron/{name}/trigger",
-	"POST /v1/jobs:batch", "GET /v1/jobs/{id}/why", "POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume",
+	"POST /v1/jobs:batch", "GET /v1/jobs/{id}/why", "POST /v1/jobs/{id}/steps/{name}/settle", "POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume",
 	"GET /v1/limits", "GET /v1/limits/{scope}/{name}", "PUT /v1/limits/{scope}/{name}", "DELETE /v1/limits/{scope}/{name}",
 )))
 

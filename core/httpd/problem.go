@@ -82,6 +82,8 @@ var table = []struct {
 	{queue.ErrNoLimit, http.StatusNotFound, "not_found", "there is no such limit"},
 	{mail.ErrNotFound, http.StatusNotFound, "not_found", "there is nothing with this id"},
 	{queue.ErrInvalidState, http.StatusConflict, "invalid_state", "the job's state does not allow this"},
+	{queue.ErrStepNotFound, http.StatusNotFound, "not_found", "the job has no such step"},
+	{queue.ErrNotUncertain, http.StatusConflict, "invalid_state", "the step is not uncertain: there is nothing to settle"},
 	{queue.ErrKeyInUse, http.StatusConflict, "key_in_use", "the job's idempotency key is held by another job"},
 	{queue.ErrIDInUse, http.StatusConflict, "id_in_use", "the id belongs to a job of another type"},
 	{mail.ErrEmailInUse, http.StatusConflict, "email_in_use", "another account has this e-mail address"},
