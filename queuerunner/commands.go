@@ -36,6 +36,7 @@ func commands() []command {
 		{"jobs why", "ID", "say why a job is not running", jobsWhy},
 		{"jobs cancel", "ID", "cancel a queued job, ask a running one to stop", jobsCancel},
 		{"jobs retry", "ID", "put a failed or canceled job back into its queue", jobsRetry},
+		{"jobs settle", "ID STEP", "say whether an uncertain step of a job happened", jobsSettle},
 
 		{"cron set", "NAME SCHEDULE TYPE", "store a schedule (\"30 2 * * *\", @daily, \"@every 90m\") of jobs, or replace it", cronSet},
 		{"cron list", "", "list schedules by name", cronList},

@@ -86,7 +86,7 @@ func checkGiven(flags *flag.FlagSet) error {
 	var err error
 	flags.Visit(func(f *flag.Flag) {
 		switch value := f.Value.String(); f.Name {
-		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "tz", "catch-up", "overlap", "after", "after-failure":
+		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "result", "tz", "catch-up", "overlap", "after", "after-failure":
 			if value == "" {
 				err = wrongUse("-%s must not be empty", f.Name)
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/postroom/postroom/core/job"
@@ -65,10 +66,13 @@ func showJob(d *queue.Detail) string {
 	if len(d.Steps) > 0 {
 		t := newTable("STEP", "RUN", "OUTCOME", "STARTED", "FINISHED", "RESULT", "ERROR")
 		for _, s := range d.Steps {
-			t.row(short(s.Name), fmt.Sprint(s.Run), s.Outcome, s.StartedAt.String(), instant(s.FinishedAt),
+			t.row(short(s.Name), fmt.Sprint(s.Run), string(s.Outcome), s.StartedAt.String(), instant(s.FinishedAt),
 				short(compact(s.Result)), orDash(s.Error))
 		}
 		b.WriteString("\n" + t.String())
+	}
+	if d.State.Final() && slices.ContainsFunc(d.Steps, func(s job.Step) bool { return s.Outcome == job.StepUncertain }) {
+		fmt.Fprintf(&b, "\nNobody could tell whether the uncertain step happened. Find out, then say so:\n  queuerunner jobs settle %s STEP -happened|-not-happened\n", d.ID)
 	}
 	if len(d.Runs) > 0 {
 		t := newTable("RUN", "RUNNER", "OUTCOME", "STARTED", "FINISHED", "ERROR")

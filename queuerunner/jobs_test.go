@@ -197,6 +197,56 @@ func TestJobsShow(t *testing.T) {
 	}
 }
 
+func TestJobsSettle(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	// What a runner leaves of a job that failed as step_uncertain.
+	uncertain := func(step string) string {
+		id := db.enqueue("a.type", `1`)
+		b := db.q.NewBatch(t.Context())
+		b.Exec("UPDATE jobs SET state = 'failed', ready_key = NULL, finished_at = 1 WHERE id = ?", id)
+		b.Exec("INSERT INTO job_steps(job_id, name, run, outcome, started_at, created_at, updated_at, error) VALUES (?, ?, 1, 'uncertain', 1, 1, 1, ?)",
+			id, step, []byte("the line went dead"))
+		if _, err := db.q.Write(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	first, second, third := uncertain("send"), uncertain("send mail 'x'"), uncertain("send")
+
+	if out := fine(t, db.path, "jobs", "show", first); !strings.Contains(out, "queuerunner jobs settle "+first+" STEP -happened|-not-happened") ||
+		!strings.Contains(out, "the line went dead") {
+		t.Error(out)
+	}
+	r := cli(t, db.path, "jobs", "settle", first, "send", "-happened", "-result", `{"id":"<x@example.org>"}`)
+	if r.code != exitFine || r.out != "step send is done\n" || r.err != "the job stays failed; queuerunner jobs retry "+first+" runs it again and replays the step\n" {
+		t.Errorf("%+v", r)
+	}
+	if s := db.job(first).Steps[0]; s.Outcome != job.StepDone || string(s.Result) != `{"id":"<x@example.org>"}` {
+		t.Errorf("%+v", s)
+	}
+	if out := fine(t, db.path, "jobs", "show", first); strings.Contains(out, "jobs settle") {
+		t.Error(out)
+	}
+	if out := fine(t, db.path, "jobs", "settle", "-not-happened", second, "send mail 'x'"); out != "step send mail 'x' is failed\n" {
+		t.Error(out)
+	}
+	r = cliWith(t, db.path, "[1]\n", "jobs", "settle", third, "send", "-happened", "-result", "-", "-json")
+	if s := decode[queue.Settled](t, r.out); s.JobID != third || s.JobState != job.Failed || string(s.Result) != "[1]" || r.err != "" {
+		t.Errorf("%+v", r)
+	}
+	for _, c := range []struct{ id, step, want string }{
+		{first, "send", "the step is not uncertain"},
+		{first, "receive", "the job has no such step"},
+		{db.enqueue("a.type", `1`), "send", "the job has no such step"},
+		{"nobody", "send", "no such job"},
+	} {
+		if r := cli(t, db.path, "jobs", "settle", c.id, c.step, "-happened"); r.code != exitFailed || !strings.Contains(r.err, c.want) {
+			t.Errorf("%v: %+v", c, r)
+		}
+	}
+}
+
 func TestJobsCancelAndRetry(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
