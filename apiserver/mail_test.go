@@ -11,6 +11,7 @@ import (
 
 // mailRoutes are the routes of the mail side.
 var mailRoutes = []string{
+	"DELETE /v1/accounts/{id}", "PATCH /v1/accounts/{id}", "POST /v1/accounts/{id}/import", "POST /v1/accounts/{id}/resync",
 	"DELETE /v1/rules/{id}", "GET /v1/accounts", "GET /v1/accounts/{id}", "GET /v1/actions", "GET /v1/actions/{id}",
 	"GET /v1/messages", "GET /v1/messages/{id}", "GET /v1/rules", "GET /v1/rules/{id}", "GET /v1/tasks", "GET /v1/tasks/{id}",
 	"GET /v1/threads", "GET /v1/threads/{id}",
@@ -41,7 +42,7 @@ func TestAccounts(t *testing.T) {
 	}
 	id := f.account("me@example.com")
 	got := f.get("/v1/accounts/" + id).is(200)
-	want := []string{"config", "created_at", "display_name", "email", "id", "provider", "state", "updated_at"}
+	want := []string{"config", "created_at", "display_name", "email", "id", "paused", "provider", "state", "updated_at"}
 	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) || got["display_name"] != nil || !stamp.MatchString(got["created_at"].(string)) {
 		t.Errorf("got %v", got)
 	}

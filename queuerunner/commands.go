@@ -57,7 +57,13 @@ func commands() []command {
 		{"verify", "", "check the whole database against the queue's rules, also while services run", verify},
 
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
-		{"accounts list", "", "list accounts, newest first", accountsList},
+		{"accounts list", "", "list accounts with their state, newest first", accountsList},
+		{"accounts show", "ID", "show an account and when it was last in sync", accountsShow},
+		{"accounts pause", "ID", "take nothing in and change nothing until it is resumed", accountsPause},
+		{"accounts resume", "ID", "go on with a paused account", accountsResume},
+		{"accounts resync", "ID", "look at every file again, now", accountsResync},
+		{"accounts remove", "ID", "delete what is stored about an account; its mail stays where it is", accountsRemove},
+		{"import", "PATH", "take in a Maildir, an mbox file or a folder of .eml files", importCommand},
 
 		{"messages list", "", "list and search messages, newest first", messagesList},
 

@@ -171,7 +171,7 @@ func changesText(changes []mail.Change) string {
 // rulesApply is `rules apply`.
 func rulesApply(c *call, flags *flag.FlagSet) action {
 	account := flags.String("account", "", "only to mail of the account with this `ID`")
-	return c.startTask(flags, func(ctx context.Context, s *mail.Store) (*mail.Task, error) {
+	return c.startTask(flags, func(ctx context.Context, s *mail.Store, _ []string) (*mail.Task, error) {
 		if err := job.CheckText("-account", *account, job.MaxName); err != nil {
 			return nil, err
 		}

@@ -18,12 +18,12 @@ const taskLook = 250 * time.Millisecond
 
 // startTask stores a task and, unless -detach is given, shows how far it is
 // until it ends. The work itself is a runner's.
-func (c *call) startTask(flags *flag.FlagSet, start func(context.Context, *mail.Store) (*mail.Task, error)) action {
+func (c *call) startTask(flags *flag.FlagSet, start func(context.Context, *mail.Store, []string) (*mail.Task, error)) action {
 	detach := flags.Bool("detach", false, "print the task's id and do not wait for its end")
 	asJSON := flags.Bool("json", false, "print JSON")
-	return func(ctx context.Context, _ []string) error {
+	return func(ctx context.Context, args []string) error {
 		return c.withStore(ctx, func(s *mail.Store) error {
-			t, err := start(ctx, s)
+			t, err := start(ctx, s, args)
 			if err != nil {
 				return asFlags(err)
 			}

@@ -65,6 +65,8 @@ const (
 	ActionExecute   = "action.execute"
 	ActionExpire    = "action.expire"
 	RulesApply      = "rules.apply"
+	MailImport      = "mail.import"
+	AccountRemove   = "account.remove"
 
 	DebugEcho  = "debug.echo"
 	DebugSleep = "debug.sleep"
@@ -89,6 +91,9 @@ func Known() Types {
 		{Name: ActionExecute, KeyScope: ScopeForever, MaxAttempts: 10},
 		{Name: ActionExpire, KeyScope: ScopeForever, MaxAttempts: 10},
 		// One at a time; wanted again after the next change of the rules.
+		// One of a path at a time; wanted again when there is more in it.
+		{Name: MailImport, KeyScope: ScopeActive, MaxAttempts: 10, Timeout: 7 * 24 * time.Hour},
+		{Name: AccountRemove, KeyScope: ScopeForever, MaxAttempts: 20, Timeout: 24 * time.Hour},
 		{Name: RulesApply, KeyScope: ScopeActive, MaxAttempts: 10, Timeout: 24 * time.Hour},
 	}
 	for _, name := range []string{DebugEcho, DebugSleep, DebugSpin, DebugFail, DebugPanic, DebugSteps, DebugExit} {
@@ -151,6 +156,14 @@ type ActionPayload struct {
 // ApplyPayload is rules.apply's.
 type ApplyPayload struct {
 	AccountID string `json:"account_id,omitempty"` // "" for all
+}
+
+// ImportPayload is mail.import's.
+type ImportPayload struct {
+	AccountID  string `json:"account_id"`
+	Path       string `json:"path"`             // absolute, as the runner sees it
+	Format     string `json:"format,omitempty"` // maildir, mbox or eml; "" to look
+	ApplyRules bool   `json:"apply_rules,omitempty"`
 }
 
 // Payload encodes a payload; the types of this package always encode.

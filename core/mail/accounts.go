@@ -135,7 +135,7 @@ func (s *Store) Accounts(ctx context.Context, p PageOf) ([]Account, string, erro
 func accountRow(r libsql.Row) Account {
 	return Account{
 		ID: r.Str(0), Provider: r.Str(1), Email: r.Str(2), DisplayName: textPtr(r, 3),
-		Config: r.Bytes(4), State: r.Bytes(5), CreatedAt: job.Time(r.Int(6)), UpdatedAt: job.Time(r.Int(7)),
+		Config: r.Bytes(4), State: r.Bytes(5), CreatedAt: job.Time(r.Int(6)), UpdatedAt: job.Time(r.Int(7)), Paused: r.Bool(8),
 	}
 }
 

@@ -52,6 +52,7 @@ type Account struct {
 	DisplayName *string         `json:"display_name"`
 	Config      json.RawMessage `json:"config"`
 	State       json.RawMessage `json:"state"`
+	Paused      bool            `json:"paused"` // nothing is done for it
 	CreatedAt   job.Time        `json:"created_at"`
 	UpdatedAt   job.Time        `json:"updated_at"`
 }

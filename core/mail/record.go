@@ -50,7 +50,7 @@ const maxWords = 256 << 10
 func words(s string) string { return strings.ReplaceAll(s, "\x00", " ") }
 
 // RecordMessage stores a message, its thread and its words.
-func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique string, m *message.Message, p Place, fileTime time.Time) {
+func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique string, m *message.Message, f File, fileTime time.Time) {
 	ids := threadIDs(m, unique)
 	own := ids[0]
 	var received, internal any
@@ -69,13 +69,13 @@ func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique string, m *m
 	b.Exec(sqlJoinIDs, accountID, list)
 	b.Exec(sqlNewIDs, accountID, list, newThread)
 	raw := Raw{
-		Place: p, ListID: m.ListID, HasAttachment: m.HasAttachment,
+		Place: f.Place, ListID: m.ListID, HasAttachment: m.HasAttachment,
 		Attachments: append([]message.Attachment{}, m.Attachments...), Notes: append([]string{}, m.Notes...),
 	}
 	b.Exec(sqlInsertMessage, id, accountID, own, unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
 		addresses(m.To), addresses(m.Cc), addresses(m.Bcc), subject, blob(m.Snippet), received, internal,
 		string(job.Payload(m.Headers)), m.Size, hex.EncodeToString(m.SHA256[:]), string(job.Payload(raw)),
-		m.BodyPlain, m.BodyHTML, null(m.Automatic))
+		m.BodyPlain, m.BodyHTML, null(m.Automatic), f.dirHash(), f.nameHash())
 	b.Exec(sqlThreadSummary, accountID, own)
 	b.Exec(sqlInsertDoc, id)
 	b.Exec(sqlInsertWords, id, words(m.FromName+" "+m.FromEmail), words(m.Subject), words(m.Text(maxWords)))

@@ -6,10 +6,17 @@ package mail
 
 const (
 	accountColumns = `CAST(id AS BLOB), CAST(provider AS BLOB), CAST(email AS BLOB), display_name,
- CAST(config_json AS BLOB), CAST(state_json AS BLOB), created_at, updated_at`
+ CAST(config_json AS BLOB), CAST(state_json AS BLOB), created_at, updated_at, paused`
 
-	sqlAccount  = `SELECT ` + accountColumns + ` FROM accounts WHERE id = ?`
-	sqlAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2`
+	sqlAccount  = `SELECT ` + accountColumns + ` FROM accounts WHERE id = ? AND removed_at IS NULL`
+	sqlAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE removed_at IS NULL AND (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ?2`
+
+	sqlUpdateAccount = `UPDATE accounts SET display_name = iif(?2, ?3, display_name), paused = coalesce(?4, paused), updated_at = c.ms
+ FROM db_clock AS c WHERE id = ?1 AND removed_at IS NULL RETURNING 1`
+
+	// A removed account gives its address free at once.
+	sqlRemoveAccount = `UPDATE accounts SET removed_at = c.ms, email = email || ' removed ' || id, updated_at = c.ms
+ FROM db_clock AS c WHERE id = ? AND removed_at IS NULL RETURNING 1`
 
 	sqlInsertAccount = `INSERT INTO accounts(id, provider, email, display_name, config_json, created_at, updated_at)
  SELECT ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
@@ -96,9 +103,9 @@ const (
 
 	sqlInsertMessage = `INSERT INTO messages(id, account_id, thread_id, provider_message_id, rfc822_message_id, from_email,
    from_name, to_json, cc_json, bcc_json, subject, snippet, received_at, internal_date, headers_json, size_bytes,
-   content_sha256, raw_json, body_plain, body_html, automatic, created_at, updated_at)
+   content_sha256, raw_json, body_plain, body_html, automatic, file_dir, file_name, created_at, updated_at)
  SELECT ?1, ?2, (SELECT thread_id FROM thread_ids WHERE account_id = ?2 AND message_id = ?3), ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-   ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, c.ms, c.ms FROM db_clock AS c WHERE true
+   ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, c.ms, c.ms FROM db_clock AS c WHERE true
  ON CONFLICT(account_id, provider_message_id) DO NOTHING`
 
 	// The words of a message that was stored just now.
@@ -264,3 +271,58 @@ const (
    (SELECT json_group_array(value) FROM (SELECT value FROM json_each(labels_json) WHERE value <> ?1 ORDER BY 1))
  FROM db_clock AS c WHERE id = ?2`
 )
+
+// What a sync saw.
+const (
+	sqlFolders = `SELECT CAST(folder AS BLOB), sub = 'new', mtime_ns FROM maildir_folders WHERE account_id = ?`
+
+	sqlFolderSeen = `INSERT INTO maildir_folders(account_id, folder, sub, mtime_ns, created_at, updated_at)
+ SELECT ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
+ ON CONFLICT DO UPDATE SET mtime_ns = excluded.mtime_ns, updated_at = excluded.updated_at`
+
+	sqlForgetFolders = `DELETE FROM maildir_folders WHERE account_id = ?`
+
+	sqlFilesIn = `SELECT file_name FROM messages INDEXED BY messages_file
+ WHERE account_id = ? AND file_dir = ? AND file_name > ? AND file_dir IS NOT NULL ORDER BY file_name LIMIT ?`
+
+	// Of a JSON array of unique names: those of stored messages.
+	sqlStoredNames = `SELECT e.key FROM json_each(?2) AS e
+ WHERE EXISTS (SELECT 1 FROM messages AS m WHERE m.account_id = ?1 AND m.provider_message_id = e.value)`
+
+	// Where another program has put a message: 1 place (JSON), 2 and 3 the
+	// hashes of its file, 4 account, 5 unique name.
+	sqlFileSeen = `UPDATE messages SET raw_json = json_patch(raw_json, ?1), file_dir = ?2, file_name = ?3, updated_at = c.ms
+ FROM db_clock AS c WHERE account_id = ?4 AND provider_message_id = ?5`
+
+	// The files of one folder that are no longer there, and were seen nowhere else.
+	sqlFilesGone = `UPDATE messages SET raw_json = json_patch(raw_json, '{"gone":true}'), file_dir = NULL, file_name = NULL, updated_at = c.ms
+ FROM db_clock AS c WHERE account_id = ?1 AND file_dir = ?2 AND file_name IN (SELECT value FROM json_each(?3)) RETURNING 1`
+)
+
+// What is deleted with a removed account, some messages (2) at a time and the
+// rest at last.
+var sqlRemoveMessages = func() []string {
+	const ids = `(SELECT id FROM messages WHERE account_id = ?1 ORDER BY id LIMIT ?2)`
+	const acts = `(SELECT id FROM actions WHERE message_id IN ` + ids + `)`
+	return []string{
+		`DELETE FROM action_links WHERE cause_action_id IN ` + acts,
+		`DELETE FROM action_links WHERE effect_action_id IN ` + acts,
+		`DELETE FROM actions WHERE message_id IN ` + ids,
+		`DELETE FROM decisions WHERE message_id IN ` + ids,
+		`DELETE FROM message_search WHERE rowid IN (SELECT doc FROM message_docs WHERE message_id IN ` + ids + `)`,
+		`DELETE FROM message_docs WHERE message_id IN ` + ids,
+		`DELETE FROM message_labels WHERE (label, message_id) IN
+   (SELECT l.value, m.id FROM messages AS m, json_each(m.labels_json) AS l WHERE m.id IN ` + ids + `)`,
+		`DELETE FROM messages WHERE id IN ` + ids,
+	}
+}()
+
+var sqlRemoveRest = []string{
+	`DELETE FROM thread_ids WHERE account_id = ?`,
+	`DELETE FROM threads WHERE account_id = ?`,
+	`DELETE FROM maildir_folders WHERE account_id = ?`,
+	`DELETE FROM accounts WHERE id = ? AND removed_at IS NOT NULL`,
+}
+
+const sqlRemains = `SELECT (SELECT count(*) FROM messages WHERE account_id = ?1),
+ (SELECT count(*) FROM job_keys WHERE type = 'message.ingest' AND key >= ?2 AND key < ?3)`

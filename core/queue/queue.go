@@ -297,6 +297,18 @@ func (b *Batch) EnqueueAsking(n job.New) (id string, place int) {
 	return n.ID, recordEnqueue(&b.Batch, "["+string(it)+"]", len(n.After) > 0)
 }
 
+// HoldKeys records that keys of a type are held for ever by a job that does
+// their work itself. Keys that are held already stay as they are.
+func (b *Batch) HoldKeys(typ string, keys []string, jobID string) {
+	b.Exec(sqlHoldKeys, typ, string(job.Payload(keys)), jobID)
+}
+
+// DropKeys records that up to limit keys of a type that begin with prefix are
+// freed, and returns the place of a result with a row for each.
+func (b *Batch) DropKeys(typ, prefix string, limit int) (place int) {
+	return b.Query(sqlDropKeys, typ, prefix, prefix+"\U0010FFFF", limit)
+}
+
 // Answer reads what became of a job that EnqueueAsking recorded.
 func Answer(r libsql.Result) Enqueued { return enqueued(r.Rows[0]) }
 

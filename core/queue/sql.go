@@ -103,6 +103,16 @@ const sqlAfter = `INSERT INTO job_deps(job_id, after_id, outcome, marked, create
 // What moves jobs into the claim index. Each takes a bounded number of rows;
 // sqlLook says which of them have anything to do.
 
+// sqlHoldKeys takes keys for ever in the name of a job, so that no other job is
+// stored for them. Arguments: 1 type, 2 keys (JSON), 3 job.
+const sqlHoldKeys = `INSERT INTO job_keys(type, key, job_id, scope, created_at)
+ SELECT ?1, e.value, ?3, 'forever', c.ms FROM json_each(?2) AS e, db_clock AS c WHERE true ON CONFLICT DO NOTHING`
+
+// sqlDropKeys frees keys that begin alike, a bounded number at a time. The
+// prefix (2) is followed by 3, the least text that is above all of them.
+const sqlDropKeys = `DELETE FROM job_keys WHERE type = ?1 AND key IN (
+   SELECT key FROM job_keys WHERE type = ?1 AND key >= ?2 AND key < ?3 LIMIT ?4) RETURNING 1`
+
 // sqlPromote lines up jobs that have become due.
 var sqlPromote = `UPDATE jobs AS j SET ` + lineUp(`true`) + `
  WHERE j.seq IN (SELECT seq FROM jobs INDEXED BY jobs_due

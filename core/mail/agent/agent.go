@@ -32,6 +32,7 @@ type Agent struct {
 	log      zerolog.Logger
 	cfg      Config
 	watchers watchers
+	known    known
 	crash    func(point, actionID string) error // of tests
 }
 
@@ -51,6 +52,8 @@ func (a *Agent) Bindings() []worker.Binding {
 		worker.Bind(job.ActionExecute, a.execute),
 		worker.Bind(job.ActionExpire, a.expire),
 		worker.Bind(job.RulesApply, a.apply),
+		worker.Bind(job.MailImport, a.importMail),
+		worker.Bind(job.AccountRemove, a.remove),
 	}
 }
 

@@ -29,7 +29,7 @@ import (
 
 // rig is a running mail path over a fresh database and an empty Maildir.
 type rig struct {
-	*testing.T
+	testing.TB
 	db      libsql.DB
 	q       *queue.Queue
 	store   *mail.Store
@@ -41,6 +41,11 @@ type rig struct {
 
 func setup(t *testing.T) *rig {
 	t.Helper()
+	return setupFor(t)
+}
+
+func setupFor(t testing.TB) *rig {
+	t.Helper()
 	db := dbtest.Open(t)
 	types := job.Known()
 	for name, typ := range types { // tests need not wait for a retry
@@ -48,7 +53,7 @@ func setup(t *testing.T) *rig {
 		types[name] = typ
 	}
 	q := queue.New(db, system.Real{}, types)
-	r := &rig{T: t, db: db, q: q, types: types, store: mail.NewStore(db, q, mail.Policy{
+	r := &rig{TB: t, db: db, q: q, types: types, store: mail.NewStore(db, q, mail.Policy{
 		ApprovalAlways: []string{"delete"}, Confidence: 0.7, ApprovalExpiry: time.Hour,
 	})}
 	path := filepath.Join(t.TempDir(), "Maildir")
@@ -63,6 +68,17 @@ func setup(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// syncer returns a function that looks at the account's Maildir once.
+func (r *rig) syncer(tb testing.TB) func() {
+	tb.Helper()
+	a := agent.New(tb.Context(), r.store, r.q, zerolog.Nop(), agent.Config{SyncInterval: time.Hour})
+	return func() {
+		if err := a.ScanOnce(tb.Context(), r.account, r.dir); err != nil {
+			tb.Fatal(err)
+		}
+	}
 }
 
 // run starts a worker with the mail path's handlers until stop is called or

@@ -42,6 +42,9 @@ func (a *Agent) execution(ctx context.Context, act *mail.Action) (*execution, er
 	if err != nil {
 		return nil, err
 	}
+	if acc.Paused {
+		return nil, job.Snooze(a.cfg.SyncInterval)
+	}
 	cfg, err := acc.Maildir()
 	if err != nil {
 		return nil, job.Fatal(err)

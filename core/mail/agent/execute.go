@@ -62,6 +62,10 @@ func (a *Agent) notDone(ctx context.Context, j *worker.Job[job.ActionPayload], a
 	switch {
 	case ctx.Err() != nil:
 		return err
+	case isSnooze(err):
+		return err // the account is paused
+	case errors.Is(err, mail.ErrNotFound):
+		return job.Fatal(err) // the account or message was removed
 	case errors.As(err, &off):
 		return j.Commit(ctx, map[string]any{"status": action.Canceled, "reason": off.reason}, func(b *queue.Batch) {
 			a.store.RecordCanceled(b, act.ID, off.reason)
@@ -87,6 +91,11 @@ func (a *Agent) notDone(ctx context.Context, j *worker.Job[job.ActionPayload], a
 		}
 	}
 	return err
+}
+
+func isSnooze(err error) bool {
+	_, is := job.SnoozeOf(err)
+	return is
 }
 
 // isOutage tells a mailbox that is away, or cannot be written now, from a

@@ -1,5 +1,17 @@
 package agent
 
+import (
+	"context"
+
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/maildir"
+)
+
 // CrashAt has every action stop with fn's error when it reaches a point, as a
 // crash there would stop it.
 func (a *Agent) CrashAt(fn func(point, actionID string) error) { a.crash = fn }
+
+// ScanOnce is the part of a sync that looks at the Maildir.
+func (a *Agent) ScanOnce(ctx context.Context, acc *mail.Account, dir *maildir.Dir) error {
+	return (&scan{agent: a, account: acc, dir: dir}).run(ctx)
+}

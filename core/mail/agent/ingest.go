@@ -33,6 +33,9 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	if err != nil {
 		return nil, job.Fatal(err)
 	}
+	if acc.Paused {
+		return nil, job.Snooze(a.cfg.SyncInterval)
+	}
 	stored, err := a.store.MessageID(ctx, p.AccountID, p.Unique)
 	if err != nil || stored != "" {
 		return map[string]any{"message_id": stored}, err
@@ -54,9 +57,8 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	}
 	m := message.Parse(raw)
 	id := a.q.NewID()
-	place := mail.Place{Folder: entry.Folder, Flags: entry.Flags, New: entry.New}
 	return nil, j.Commit(ctx, map[string]any{"message_id": id, "notes": len(m.Notes)}, func(b *queue.Batch) {
-		a.store.RecordMessage(b, id, p.AccountID, p.Unique, m, place, fileTime(entry))
+		a.store.RecordMessage(b, id, p.AccountID, p.Unique, m, fileOf(entry), fileTime(entry))
 		a.store.RecordClassify(b, id, p.AccountID, cfg.Queue)
 		if p.Posted {
 			a.store.RecordDelivered(b, j.ID())

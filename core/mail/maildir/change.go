@@ -37,7 +37,28 @@ func (d *Dir) Deliver(unique string, raw []byte) (e Entry, existed bool, err err
 // folders, so its cost does not grow with the mailbox. A file of that name
 // that still lies in new/ is found and kept all the same.
 func (d *Dir) DeliverFresh(unique string, raw []byte) (e Entry, existed bool, err error) {
+	return d.DeliverTo(Entry{Unique: unique, New: true}, raw)
+}
+
+// DeliverTo is DeliverFresh into any folder, and with flags into cur/.
+func (d *Dir) DeliverTo(to Entry, raw []byte) (e Entry, existed bool, err error) {
+	unique := to.Unique
 	if err := validUnique(unique); err != nil {
+		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
+	}
+	sub, name := "new", unique
+	if !to.New {
+		flags, err := changeFlags(to.Flags, "", "")
+		if err != nil {
+			return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
+		}
+		sub, name = "cur", info{flags: flags}.join(unique)
+	}
+	folder, err := CleanFolder(to.Folder)
+	if err == nil && folder != "" {
+		err = d.ensureFolder(folder)
+	}
+	if err != nil {
 		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
 	}
 	// Not with its parents: a Maildir that is away (a file system that is not
@@ -45,20 +66,20 @@ func (d *Dir) DeliverFresh(unique string, raw []byte) (e Entry, existed bool, er
 	if err := os.Mkdir(filepath.Join(d.path, "tmp"), dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
 	}
-	if !isDir(filepath.Join(d.path, "tmp")) || !d.within("", "new") {
+	if !isDir(filepath.Join(d.path, "tmp")) || !d.within(folder, sub) {
 		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", ErrNotMaildir)
 	}
 	tmp, err := d.writeTmp(raw)
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("maildir: deliver: %w", err)
 	}
-	target := d.entry("", "new", unique)
+	target := d.entry(folder, sub, name)
 	target.Size = int64(len(raw))
 	err = linkOrRename(os.Link, tmp, target.Path)
 	if errors.Is(err, fs.ErrExist) {
 		existed, err = true, nil
 		if !stat(&target) {
-			// A client took it out of new/ at this moment.
+			// A client took it out of there at this moment.
 			target, err = d.Find(unique)
 		}
 	}
@@ -67,7 +88,7 @@ func (d *Dir) DeliverFresh(unique string, raw []byte) (e Entry, existed bool, er
 		err = rmErr
 	}
 	if err == nil {
-		err = syncDir(filepath.Join(d.path, "new"))
+		err = syncDir(filepath.Dir(target.Path))
 	}
 	if err != nil {
 		return Entry{}, false, fmt.Errorf("maildir: deliver %q: %w", unique, err)

@@ -18,6 +18,9 @@ const maxProblems = 100
 type ScanError struct {
 	// Count is how many files and folders were left out.
 	Count int
+	// Incomplete: a directory could not be read to its end, so that messages
+	// in it may not have been listed.
+	Incomplete bool
 	// Problems are the first 100 of them, each a *PathError.
 	Problems []error
 }
@@ -79,6 +82,41 @@ func (d *Dir) ScanFolder(ctx context.Context, folder string, fn func(Entry) erro
 	return left.orNil()
 }
 
+// Sub is one directory that holds messages.
+type Sub struct {
+	Folder string
+	New    bool // new/, otherwise cur/
+}
+
+func (s Sub) name() string {
+	if s.New {
+		return "new"
+	}
+	return "cur"
+}
+
+// Changed is when the directory last changed: when a name in it was added,
+// removed or changed. A directory that is not there has changed at 0.
+func (d *Dir) Changed(s Sub) (ns int64, err error) {
+	info, err := os.Lstat(filepath.Join(d.folderPath(s.Folder), s.name()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("maildir: %w", err)
+	}
+	return info.ModTime().UnixNano(), nil
+}
+
+// ScanSub is Scan for one directory.
+func (d *Dir) ScanSub(ctx context.Context, s Sub, fn func(Entry) error) error {
+	var left ScanError
+	if err := d.scanSub(ctx, s.Folder, s.name(), &left, fn); err != nil {
+		return err
+	}
+	return left.orNil()
+}
+
 func (d *Dir) scanFolder(ctx context.Context, folder string, left *ScanError, fn func(Entry) error) error {
 	for _, sub := range subs {
 		if err := d.scanSub(ctx, folder, sub, left, fn); err != nil {
@@ -92,6 +130,7 @@ func (d *Dir) scanSub(ctx context.Context, folder, sub string, left *ScanError, 
 	path := filepath.Join(d.folderPath(folder), sub)
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		left.add(&PathError{Path: path, Err: errors.New("a symbolic link is not followed")})
+		left.Incomplete = true
 		return ctx.Err()
 	}
 	f, err := os.Open(path)
@@ -100,6 +139,7 @@ func (d *Dir) scanSub(ctx context.Context, folder, sub string, left *ScanError, 
 		// deleted since it was listed; the INBOX may not.
 		if folder == "" || !errors.Is(err, fs.ErrNotExist) {
 			left.add(&PathError{Path: path, Err: err})
+			left.Incomplete = true
 		}
 		return ctx.Err()
 	}
@@ -133,6 +173,7 @@ func (d *Dir) scanSub(ctx context.Context, folder, sub string, left *ScanError, 
 		}
 		if err != nil {
 			left.add(&PathError{Path: path, Err: err})
+			left.Incomplete = true
 			return nil
 		}
 	}

@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/maildir"
+	"github.com/postroom/postroom/core/mail/message"
+	"github.com/postroom/postroom/core/mail/source"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/worker"
+)
+
+// How much is taken in between two commits.
+const (
+	importBatch = 100
+	importBytes = 8 << 20
+)
+
+// importer takes mail from elsewhere in, in batches. Each is delivered first
+// and then stored together with how far the task is; a run that was cut off
+// between the two finds the files by their names, and goes on.
+type importer struct {
+	*Agent
+	job   *worker.Job[job.ImportPayload]
+	task  *mail.Task
+	dir   *maildir.Dir
+	queue string
+
+	items    []source.Item
+	bytes    int
+	problems int64
+	last     string
+}
+
+func (a *Agent) importMail(ctx context.Context, j *worker.Job[job.ImportPayload]) (any, error) {
+	acc, dir, err := a.mailbox(ctx, j.Payload.AccountID, true)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := acc.Maildir()
+	if err != nil {
+		return nil, job.Fatal(err)
+	}
+	task, err := a.store.Task(ctx, j.ID())
+	if err != nil {
+		return nil, err
+	}
+	src, err := source.Open(j.Payload.Path, j.Payload.Format, cfg.Path, mail.MaxMessage)
+	if errors.Is(err, source.ErrUnknown) {
+		return nil, job.Fatal(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	im := &importer{Agent: a, job: j, task: task, dir: dir, queue: cfg.Queue}
+	if task.Total == nil {
+		total, err := src.Total(ctx)
+		if err != nil {
+			return nil, err
+		}
+		task.Total = &total
+	}
+	if len(task.Resume()) == 0 { // a source without positions is read from its start
+		task.Done, task.Problems = 0, 0
+	}
+	if err = src.Read(ctx, task.Resume(), func(it source.Item) error { return im.add(ctx, it) }); err == nil {
+		err = im.flush(ctx, true)
+	}
+	if errors.Is(err, errDeliver) && isOutage(err) {
+		return nil, im.wait(ctx, err)
+	}
+	return nil, err
+}
+
+var errDeliver = errors.New("the account's mailbox does not take the mail")
+
+// wait shows why the import does not go on; it does by itself, and spends no
+// attempt, when the mailbox is back or its disk has room.
+func (im *importer) wait(ctx context.Context, err error) error {
+	why := err.Error()
+	im.task.LastProblem = &why
+	werr := im.job.Write(ctx, func(b *queue.Batch) { im.store.RecordProgress(b, im.task, im.task.Resume()) })
+	if werr != nil {
+		return errors.Join(werr, err)
+	}
+	return job.Snooze(im.cfg.SyncInterval)
+}
+
+func (im *importer) add(ctx context.Context, it source.Item) error {
+	if it.Problem != nil {
+		im.problems++
+		im.last = it.Problem.Error()
+		it.Raw = nil
+	}
+	im.items = append(im.items, it)
+	im.bytes += len(it.Raw)
+	if len(im.items) < importBatch && im.bytes < importBytes {
+		return nil
+	}
+	return im.flush(ctx, false)
+}
+
+// flush delivers and stores what was read.
+func (im *importer) flush(ctx context.Context, end bool) error {
+	var uniques []string
+	for _, it := range im.items {
+		if it.Problem == nil {
+			uniques = append(uniques, it.Unique)
+		}
+	}
+	accountID := im.job.Payload.AccountID
+	stored, err := im.store.Stored(ctx, accountID, uniques)
+	if err != nil {
+		return err
+	}
+	if len(uniques) > 0 {
+		err := im.job.Write(ctx, func(b *queue.Batch) { im.store.HoldNames(b, accountID, uniques, im.job.ID()) })
+		if err != nil {
+			return err
+		}
+	}
+	type arrival struct {
+		id    string
+		m     *message.Message
+		entry maildir.Entry
+	}
+	var arrived []arrival
+	for _, it := range im.items {
+		if it.Problem != nil || stored[it.Unique] {
+			continue
+		}
+		stored[it.Unique] = true // identical messages of one batch are one
+		entry := maildir.Entry{Unique: it.Unique, Folder: it.Folder, New: it.New, Flags: it.Flags, Path: it.Path}
+		if it.Path == "" {
+			if entry, _, err = im.dir.DeliverTo(entry, it.Raw); err != nil {
+				return fmt.Errorf("import: %w: %w", errDeliver, err)
+			}
+		}
+		arrived = append(arrived, arrival{im.q.NewID(), message.Parse(it.Raw), entry})
+	}
+	task := *im.task
+	task.Done += int64(len(im.items))
+	task.Changed += int64(len(arrived))
+	task.Problems += im.problems
+	if im.last != "" {
+		task.LastProblem = &im.last
+	}
+	position := im.task.Resume()
+	if len(im.items) > 0 {
+		position = im.items[len(im.items)-1].Position
+	}
+	fill := func(b *queue.Batch) {
+		for _, n := range arrived {
+			im.store.RecordMessage(b, n.id, accountID, n.entry.Unique, n.m, fileOf(n.entry), fileTime(n.entry))
+			if im.job.Payload.ApplyRules {
+				im.store.RecordClassify(b, n.id, accountID, im.queue)
+			}
+		}
+		im.store.RecordProgress(b, &task, position)
+	}
+	if end {
+		err = im.job.Commit(ctx, map[string]any{"read": task.Done, "taken_in": task.Changed, "problems": task.Problems}, fill)
+	} else {
+		err = im.job.Write(ctx, fill)
+	}
+	if err != nil {
+		return err
+	}
+	*im.task = task
+	im.items, im.bytes, im.problems, im.last = im.items[:0], 0, 0, ""
+	return nil
+}
