@@ -54,6 +54,8 @@ func TestQueryPlans(t *testing.T) {
 		{"retry", sqlRetry, []any{"i"}, false},
 		{"pull forward", sqlPullForward, []any{"t", "k"}, false},
 		{"get", sqlGet, []any{"i"}, false},
+		{"log ends", sqlLogEnds, nil, false},
+		{"log page", sqlLogPage, []any{1, 1}, false},
 		{"history", sqlHistory, []any{"i"}, false},
 		{"deps", sqlDeps, []any{"i"}, false},
 		{"runs", sqlRuns, []any{"i"}, false},

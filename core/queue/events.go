@@ -1,0 +1,411 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+)
+
+// Following the transition log. Any number of listeners of a process share one
+// reader of the database, which works only while there are any. A listener
+// that comes back from an earlier place reads by itself until it has caught
+// up with that reader, and joins it then.
+//
+// The numbers of the log are given in the order of the commits, for there is
+// one writer at a time: whoever has seen a number has seen all before it.
+
+// sqlLogEnds says of which epoch the log is, the highest number that was taken
+// out of it, and the highest that was ever given.
+const sqlLogEnds = `SELECT CAST((SELECT value FROM meta WHERE key = 'epoch') AS BLOB),
+   (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'log_pruned_to'),
+   coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'job_log'), 0)`
+
+// sqlLogPage reads the log behind a number. Arguments: the number, how many.
+const sqlLogPage = `SELECT l.seq, l.run, l.created_at, CAST(l.state AS BLOB), CAST(j.id AS BLOB), CAST(j.type AS BLOB), CAST(j.queue AS BLOB)
+ FROM job_log AS l CROSS JOIN jobs AS j ON j.seq = l.job WHERE l.seq > ? ORDER BY l.seq LIMIT ?`
+
+const (
+	// logPage is how many transitions are read, and handed on, at once.
+	logPage = 500
+	// mostPending is how many transitions wait for a listener that does not
+	// take them: as many as the largest batch of new jobs makes at once.
+	mostPending = 10_000
+	// logPoll is how long a commit that no signal announced may go unseen.
+	logPoll = time.Second
+)
+
+// looksAfterCommit are the waits between a signal and the looks that follow:
+// it comes while the commit is written, which the disk may take its time for.
+var looksAfterCommit = []time.Duration{10 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond}
+
+// Event is one change of a job's state as listeners get it.
+type Event struct {
+	Seq   int64     `json:"-"`
+	JobID string    `json:"job_id"`
+	Type  string    `json:"type"`
+	Queue string    `json:"queue"`
+	State job.State `json:"state" enum:"queued,running,completed,failed,canceled"`
+	Run   int64     `json:"run"` // the run that began or ended with it, 0 before the first
+	At    job.Time  `json:"at"`
+}
+
+// EventID is a place in the log: behind the transition Seq of an epoch. The
+// zero value is a place that no log knows.
+type EventID struct {
+	Epoch string
+	Seq   int64
+}
+
+// String is the form in which callers keep it.
+func (id EventID) String() string { return id.Epoch + "-" + strconv.FormatInt(id.Seq, 10) }
+
+// ParseEventID reads what String wrote. What it did not write is a place that
+// no log knows.
+func ParseEventID(s string) EventID {
+	epoch, number, _ := strings.Cut(s, "-")
+	seq, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return EventID{}
+	}
+	return EventID{epoch, seq}
+}
+
+// EventFilter narrows what a listener gets; empty fields do not.
+type EventFilter struct{ JobID, Type, Queue string }
+
+func (f EventFilter) of(events []Event) []Event {
+	if f == (EventFilter{}) {
+		return events
+	}
+	var out []Event
+	for _, e := range events {
+		if (f.JobID == "" || f.JobID == e.JobID) && (f.Type == "" || f.Type == e.Type) && (f.Queue == "" || f.Queue == e.Queue) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// EventPage is what comes next for a listener.
+type EventPage struct {
+	// Reset says that the log does not go on where the listener was: it is of
+	// another epoch, or what came next was pruned. At is the present then.
+	Reset  bool
+	Events []Event // in order
+	At     EventID // the place behind them
+}
+
+// Why a listener gets nothing more.
+var (
+	// ErrSlowListener: too much was waiting for it. It may come back and go on
+	// from where it was.
+	ErrSlowListener = errors.New("the listener takes too long")
+	// ErrEventsClosed: the process is shutting down.
+	ErrEventsClosed = errors.New("the service is shutting down")
+)
+
+// readLog reads a page of the log behind a place.
+func (q *Queue) readLog(ctx context.Context, from EventID) (page EventPage, full bool, err error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlLogEnds), libsql.Query(sqlLogPage, from.Seq, logPage))
+	if err != nil {
+		return EventPage{}, false, fmt.Errorf("read the log: %w", err)
+	}
+	ends, rows := res[0].Rows[0], res[1].Rows
+	page.At = EventID{ends.Str(0), ends.Int(2)}
+	if from.Epoch != page.At.Epoch || from.Seq < ends.Int(1) || from.Seq > page.At.Seq {
+		page.Reset = true
+		return page, false, nil
+	}
+	page.Events = make([]Event, len(rows))
+	for i, r := range rows {
+		page.Events[i] = Event{
+			Seq: r.Int(0), Run: r.Int(1), At: job.Time(r.Int(2)), State: job.State(r.Str(3)),
+			JobID: r.Str(4), Type: r.Str(5), Queue: r.Str(6),
+		}
+	}
+	if full = len(rows) == logPage; full {
+		page.At.Seq = rows[len(rows)-1].Int(0)
+	}
+	return page, full, nil
+}
+
+// Events hands the transitions of one database to any number of listeners.
+type Events struct {
+	q    *Queue
+	note func(error)
+
+	mu        sync.Mutex
+	at        EventID                // how far the reader is
+	listeners map[*Listener]struct{} // those that have joined it
+	stop      context.CancelFunc     // ends the reader; nil while nobody listens
+	trouble   libsql.Class           // of the reader's last look
+	closed    bool
+}
+
+// NewEvents returns an Events on q's database. note is called when the reader
+// begins to fail, and with nil when it works again; it must not block.
+func NewEvents(q *Queue, note func(error)) *Events {
+	return &Events{q: q, note: note, listeners: map[*Listener]struct{}{}}
+}
+
+// Close ends all listeners; what waits for them they still get.
+func (e *Events) Close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for l := range e.listeners {
+		l.end(ErrEventsClosed)
+	}
+}
+
+// Listener follows the log for one caller. Its methods are for one goroutine.
+type Listener struct {
+	e      *Events
+	filter EventFilter
+	at     EventID       // behind what Next has returned
+	news   chan struct{} // receives when the reader has changed what follows
+
+	// Guarded by e.mu once the listener has joined the reader.
+	joined  bool
+	resetAt EventID // not zero: a reset comes before what is pending
+	pending []Event
+	until   EventID // behind the pending ones
+	err     error   // why nothing more comes
+}
+
+// Listen returns a listener for what happens behind a place, or from now on if
+// from is nil. The caller closes it.
+func (e *Events) Listen(ctx context.Context, from *EventID, filter EventFilter) (*Listener, error) {
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if closed {
+		return nil, ErrEventsClosed
+	}
+	l := &Listener{e: e, filter: filter, news: make(chan struct{}, 1)}
+	if from != nil {
+		l.at = *from
+	}
+	// Read at once, so that a database that does not answer is known now.
+	page, _, err := e.q.readLog(ctx, l.at)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case from == nil:
+		l.at = page.At
+	case page.Reset:
+		l.resetAt = page.At
+	}
+	l.until, l.pending = page.At, filter.of(page.Events)
+	return l, nil
+}
+
+// At is the place behind what Next has returned, and behind what the filter
+// has kept back.
+func (l *Listener) At() EventID { return l.at }
+
+// Next waits for what comes next. After an error that is not the context's
+// nothing more comes.
+func (l *Listener) Next(ctx context.Context) (EventPage, error) {
+	for {
+		page, joined, err := l.take()
+		switch {
+		case page.Reset, len(page.Events) > 0, err != nil:
+			return page, err
+		case ctx.Err() != nil:
+			return page, ctx.Err()
+		case joined:
+			select {
+			case <-l.news:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if page, _, err = l.e.q.readLog(ctx, l.until); ctx.Err() != nil {
+			continue // the page was not looked at, so it comes again
+		} else if err != nil {
+			return EventPage{At: l.at}, err
+		}
+		l.until, l.pending = page.At, l.filter.of(page.Events)
+		if page.Reset {
+			l.resetAt = page.At
+		}
+	}
+}
+
+// take returns a page of what is pending. When nothing is, it says whether the
+// listener has joined the reader, which it does as soon as it has caught up.
+func (l *Listener) take() (page EventPage, joined bool, err error) {
+	e := l.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch n := len(l.pending); {
+	case l.resetAt != EventID{}:
+		l.at, l.resetAt = l.resetAt, EventID{}
+		return EventPage{Reset: true, At: l.at}, l.joined, nil
+	case n > logPage:
+		page.Events, l.pending = l.pending[:logPage:logPage], l.pending[logPage:]
+		l.at.Seq = page.Events[logPage-1].Seq
+		page.At = l.at
+		return page, l.joined, nil
+	}
+	page.Events, l.pending, l.at, page.At = l.pending, nil, l.until, l.until
+	if len(page.Events) > 0 {
+		return page, l.joined, nil
+	}
+	if !l.joined && l.err == nil {
+		e.admit(l)
+	}
+	return page, l.joined, l.err
+}
+
+// Close ends the listener.
+func (l *Listener) Close() {
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	l.end(ErrEventsClosed)
+}
+
+// end lets nothing more come behind what is pending. The caller holds e.mu.
+func (l *Listener) end(err error) {
+	if l.err == nil {
+		l.err = err
+	}
+	e := l.e
+	delete(e.listeners, l)
+	l.joined = false
+	l.wake()
+	if len(e.listeners) == 0 && e.stop != nil {
+		e.stop()
+		e.stop = nil
+	}
+}
+
+func (l *Listener) wake() {
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}
+
+// admit joins a listener to the reader unless it is behind it; the first one
+// starts the reader where it stands. The caller holds e.mu.
+func (e *Events) admit(l *Listener) {
+	switch {
+	case e.closed:
+		l.err = ErrEventsClosed
+		return
+	case e.stop == nil:
+		var ctx context.Context
+		ctx, e.stop = context.WithCancel(context.Background())
+		e.at, e.trouble = l.until, ""
+		e.q.sys.Go("events", func() { e.read(ctx) })
+	case e.at.Epoch == l.until.Epoch && e.at.Seq > l.until.Seq:
+		return
+	}
+	l.joined = true
+	e.listeners[l] = struct{}{}
+}
+
+// read follows the log until ctx ends.
+func (e *Events) read(ctx context.Context) {
+	signals := e.q.db.Watch(ctx) // nil, and so silent, where there is nothing to watch
+	t := e.q.sys.NewTimer(0)
+	defer t.Stop()
+	for looks := len(looksAfterCommit); ; {
+		select {
+		case <-t.C():
+		case <-signals:
+			t.Reset(looksAfterCommit[0])
+			select {
+			case <-t.C():
+			case <-ctx.Done():
+				return
+			}
+			looks = 1
+		case <-ctx.Done():
+			return
+		}
+		switch more := e.look(ctx); {
+		case more:
+			t.Reset(0)
+		case looks < len(looksAfterCommit):
+			t.Reset(looksAfterCommit[looks])
+			looks++
+		default:
+			t.Reset(logPoll)
+		}
+	}
+}
+
+// look reads a page for all listeners and says whether there is more.
+func (e *Events) look(ctx context.Context) (more bool) {
+	e.mu.Lock()
+	from := e.at
+	e.mu.Unlock()
+	page, full, err := e.q.readLog(ctx, from)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ctx.Err() != nil {
+		return false // another reader may be at work by now
+	}
+	e.report(err)
+	if err != nil {
+		return false
+	}
+	e.at = page.At
+	for l := range e.listeners {
+		l.deliver(page)
+	}
+	return full
+}
+
+// report tells of the reader's trouble when it begins and when it ends.
+func (e *Events) report(err error) {
+	class := libsql.ClassOf(err)
+	if err != nil && class == "" {
+		class = "other"
+	}
+	if class != e.trouble {
+		e.trouble = class
+		e.note(err)
+	}
+}
+
+// deliver adds a page of the reader to what is pending. The caller holds e.mu.
+func (l *Listener) deliver(page EventPage) {
+	switch {
+	case page.Reset:
+		// It finds out by itself what that means for the place where it is: it
+		// may have come from further on than the reader was.
+		delete(l.e.listeners, l)
+		l.joined = false
+	case l.until.Epoch != page.At.Epoch:
+		return // the reader has yet to come to its epoch
+	default:
+		events := page.Events
+		for len(events) > 0 && events[0].Seq <= l.until.Seq {
+			events = events[1:] // it has come from further on
+		}
+		events = l.filter.of(events)
+		if len(l.pending)+len(events) > mostPending {
+			l.end(ErrSlowListener)
+			return
+		}
+		if l.pending = append(l.pending, events...); page.At.Seq > l.until.Seq {
+			l.until = page.At
+		}
+		if len(events) == 0 {
+			return
+		}
+	}
+	l.wake()
+}
