@@ -81,8 +81,10 @@ func newService(t testing.TB, log io.Writer) (s service, path string) {
 		}
 	})
 	q := queue.New(db, system.Real{}, job.Known())
+	events := queue.NewEvents(q, func(error) {})
+	t.Cleanup(events.Close)
 	return service{
-		queue: q, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
+		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
 		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
 		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
 	}, path

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
@@ -19,6 +21,8 @@ import (
 // service is what the API stands on.
 type service struct {
 	queue      *queue.Queue
+	events     *queue.Events
+	heartbeat  time.Duration // how often a stream of events says something
 	mail       *mail.Store
 	health     httpd.Health
 	log        zerolog.Logger
@@ -44,7 +48,7 @@ func newHandler(s service) (http.Handler, error) {
 	h = httpd.Access{Log: s.log, Quiet: probes}.Wrap(h)
 	// The route is known only when the mux has answered; otelhttp reads it
 	// then and names the span after it.
-	h = otelhttp.NewHandler(h, "request", otelhttp.WithSpanNameFormatter(spanName), otelhttp.WithFilter(isNoProbe))
+	h = otelhttp.NewHandler(h, "request", otelhttp.WithSpanNameFormatter(spanName), otelhttp.WithFilter(isTraced))
 	return httpd.WithRequestID(h), nil
 }
 
@@ -55,6 +59,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	s.queueRoutes(a)
 	s.cronRoutes(a)
 	s.limitRoutes(a)
+	s.eventRoutes(a)
 	s.accountRoutes(a)
 	s.messageRoutes(a)
 	s.actionRoutes(a)
@@ -111,13 +116,10 @@ func spanName(_ string, r *http.Request) string {
 	return r.Method
 }
 
-func isNoProbe(r *http.Request) bool {
-	for _, p := range probes {
-		if r.URL.Path == p {
-			return false
-		}
-	}
-	return true
+// isTraced leaves out probes, which are many, and streams, which last as long
+// as somebody listens and would pass for slow requests.
+func isTraced(r *http.Request) bool {
+	return r.URL.Path != eventsPath && !slices.Contains(probes, r.URL.Path)
 }
 
 // cleanText refuses a path or query that could not be stored: the database

@@ -80,9 +80,17 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	defer closeDatabase(ctx, db, log)
 
 	q := queue.New(db, sys, job.Known())
+	events := queue.NewEvents(q, func(err error) {
+		if err == nil {
+			log.Info().Msg("the log of transitions can be read again")
+			return
+		}
+		log.Error().Err(err).Str("class", string(libsql.ClassOf(err))).Msg("the log of transitions cannot be read; trying again")
+	})
+	defer events.Close()
 	var draining atomic.Bool
 	handler, err := newHandler(service{
-		queue: q, mail: mail.NewStore(db, q, policy(cfg)), log: log,
+		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(db, q, policy(cfg)), log: log,
 		health:  httpd.Health{DB: db, Version: version.Version(), Schema: schema, Draining: draining.Load},
 		maxBody: cfg.API.MaxBody, maxMessage: cfg.API.MaxMessage,
 		tokens: tokens, origins: cfg.API.AllowedOrigins,
@@ -95,6 +103,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 		return err
 	}
 	server := httpd.NewServer(handler, log)
+	server.RegisterOnShutdown(events.Close) // a stream has no end of its own to wait for
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	log.Info().Str("address", listener.Addr().String()).Str("version", version.Version()).Msg("listening")

@@ -79,6 +79,7 @@ var table = []struct {
 }{
 	{queue.ErrNotFound, http.StatusNotFound, "not_found", "there is no such job"},
 	{queue.ErrNoCron, http.StatusNotFound, "not_found", "there is no such schedule"},
+	{queue.ErrEventsClosed, http.StatusServiceUnavailable, "shutting_down", "the service is shutting down"},
 	{queue.ErrNoLimit, http.StatusNotFound, "not_found", "there is no such limit"},
 	{mail.ErrNotFound, http.StatusNotFound, "not_found", "there is nothing with this id"},
 	{queue.ErrInvalidState, http.StatusConflict, "invalid_state", "the job's state does not allow this"},

@@ -138,8 +138,9 @@ func (q *Queue) readLog(ctx context.Context, from EventID) (page EventPage, full
 
 // Events hands the transitions of one database to any number of listeners.
 type Events struct {
-	q    *Queue
-	note func(error)
+	q     *Queue
+	note  func(error)
+	hurry chan struct{} // makes the reader look at once
 
 	mu        sync.Mutex
 	at        EventID                // how far the reader is
@@ -152,7 +153,7 @@ type Events struct {
 // NewEvents returns an Events on q's database. note is called when the reader
 // begins to fail, and with nil when it works again; it must not block.
 func NewEvents(q *Queue, note func(error)) *Events {
-	return &Events{q: q, note: note, listeners: map[*Listener]struct{}{}}
+	return &Events{q: q, note: note, hurry: make(chan struct{}, 1), listeners: map[*Listener]struct{}{}}
 }
 
 // Close ends all listeners; what waits for them they still get.
@@ -229,10 +230,14 @@ func (l *Listener) Next(ctx context.Context) (EventPage, error) {
 			}
 			continue
 		}
-		if page, _, err = l.e.q.readLog(ctx, l.until); ctx.Err() != nil {
+		page, _, err = l.e.q.readLog(ctx, l.until)
+		switch {
+		case ctx.Err() != nil:
 			continue // the page was not looked at, so it comes again
-		} else if err != nil {
+		case err != nil:
 			return EventPage{At: l.at}, err
+		case page.At == l.until: // the reader has yet to come this far
+			l.e.pause(ctx, looksAfterCommit[0])
 		}
 		l.until, l.pending = page.At, l.filter.of(page.Events)
 		if page.Reset {
@@ -308,7 +313,13 @@ func (e *Events) admit(l *Listener) {
 		ctx, e.stop = context.WithCancel(context.Background())
 		e.at, e.trouble = l.until, ""
 		e.q.sys.Go("events", func() { e.read(ctx) })
-	case e.at.Epoch == l.until.Epoch && e.at.Seq > l.until.Seq:
+	case e.at.Epoch != l.until.Epoch: // one of the two has yet to see that the epoch changed
+		select {
+		case e.hurry <- struct{}{}:
+		default:
+		}
+		return
+	case e.at.Seq > l.until.Seq:
 		return
 	}
 	l.joined = true
@@ -323,13 +334,9 @@ func (e *Events) read(ctx context.Context) {
 	for looks := len(looksAfterCommit); ; {
 		select {
 		case <-t.C():
+		case <-e.hurry:
 		case <-signals:
-			t.Reset(looksAfterCommit[0])
-			select {
-			case <-t.C():
-			case <-ctx.Done():
-				return
-			}
+			e.pause(ctx, looksAfterCommit[0])
 			looks = 1
 		case <-ctx.Done():
 			return
@@ -343,6 +350,15 @@ func (e *Events) read(ctx context.Context) {
 		default:
 			t.Reset(logPoll)
 		}
+	}
+}
+
+func (e *Events) pause(ctx context.Context, d time.Duration) {
+	t := e.q.sys.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-ctx.Done():
 	}
 }
 
@@ -382,30 +398,25 @@ func (e *Events) report(err error) {
 
 // deliver adds a page of the reader to what is pending. The caller holds e.mu.
 func (l *Listener) deliver(page EventPage) {
-	switch {
-	case page.Reset:
-		// It finds out by itself what that means for the place where it is: it
-		// may have come from further on than the reader was.
+	if page.Reset {
+		// It finds out by itself what that means for the place where it is.
 		delete(l.e.listeners, l)
 		l.joined = false
-	case l.until.Epoch != page.At.Epoch:
-		return // the reader has yet to come to its epoch
-	default:
-		events := page.Events
-		for len(events) > 0 && events[0].Seq <= l.until.Seq {
-			events = events[1:] // it has come from further on
-		}
-		events = l.filter.of(events)
-		if len(l.pending)+len(events) > mostPending {
-			l.end(ErrSlowListener)
-			return
-		}
-		if l.pending = append(l.pending, events...); page.At.Seq > l.until.Seq {
-			l.until = page.At
-		}
-		if len(events) == 0 {
-			return
-		}
+		l.wake()
+		return
 	}
-	l.wake()
+	events := page.Events
+	for len(events) > 0 && events[0].Seq <= l.until.Seq {
+		events = events[1:] // it joined from further on than the reader was
+	}
+	events = l.filter.of(events)
+	if len(l.pending)+len(events) > mostPending {
+		l.end(ErrSlowListener)
+		return
+	}
+	l.pending = append(l.pending, events...)
+	l.until.Seq = max(l.until.Seq, page.At.Seq)
+	if len(events) > 0 {
+		l.wake()
+	}
 }

@@ -214,7 +214,7 @@ func TestEveryListenerSeesEveryTransitionOnceAndInOrder(t *testing.T) {
 				}
 			}
 		}()
-		for range rapid.IntRange(5, 40).Draw(rt, "steps") {
+		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
 			q := rapid.SampledFrom(writers).Draw(rt, "writer")
 			switch rapid.SampledFrom([]string{"enqueue", "enqueue", "run", "run", "cancel", "retry", "connect", "drop", "resume"}).Draw(rt, "do") {
 			case "enqueue":
