@@ -367,16 +367,16 @@ func TestAnotherEpochResetsTheListenersThatAreThere(t *testing.T) {
 	if !page.Reset || page.At.Epoch != "fedcba9876543210" {
 		t.Errorf("got %+v", page)
 	}
-	if page := next(t, fresh); page.Reset || len(page.Events) != 1 || page.At.Epoch != "fedcba9876543210" {
-		t.Errorf("the one of the new epoch got %+v", page)
+	if got := next(t, fresh); got.Reset || len(got.Events) != 1 || got.At.Epoch != "fedcba9876543210" {
+		t.Errorf("the one of the new epoch got %+v", got)
 	}
 	for page.At.Seq < fresh.At().Seq {
 		page = next(t, old)
 	}
 	enqueue(t, q, job.New{})
 	for _, l := range []*queue.Listener{old, fresh} {
-		if page := next(t, l); page.Reset || len(page.Events) != 1 {
-			t.Errorf("then got %+v", page)
+		if got := next(t, l); got.Reset || len(got.Events) != 1 {
+			t.Errorf("then got %+v", got)
 		}
 	}
 }
