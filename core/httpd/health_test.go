@@ -119,6 +119,22 @@ func (s stuck) ProbeWriter(ctx context.Context) (time.Duration, error) {
 	return time.Since(started), &libsql.Error{Class: libsql.Canceled, Op: "probe"}
 }
 
+// full is a database on a full disk: it reads, and has no room to write.
+type full struct{ libsql.DB }
+
+func (full) Health(context.Context) (int64, error) { return 1, nil }
+
+func (full) ProbeWriter(context.Context) (time.Duration, error) {
+	return 0, &libsql.Error{Class: libsql.Full, Op: "probe"}
+}
+
+func TestReadinessTellsOfAFullDisk(t *testing.T) {
+	t.Parallel()
+	h := httpd.Health{DB: full{}, Schema: 1, Draining: never}
+	expect(t, h.Readyz, 503, map[string]any{"status": "disk_full", "database": "ok", "writer": "full"})
+	expect(t, h.Healthz, 200, nil)
+}
+
 func TestHealthDoesNotWaitForAStuckDatabase(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
