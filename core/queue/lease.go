@@ -278,7 +278,8 @@ func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, erro
 }
 
 // Commit completes the run together with whatever fill records, in one batch:
-// all of it happens or none. It is safe to repeat after a lost reply.
+// all of it happens or none. While the database is away it tries again until
+// ctx ends. It is safe to repeat after a lost reply.
 func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fill func(*Batch)) error {
 	if err := job.CheckJSON("result", orNull(result)); err != nil {
 		return err
@@ -291,6 +292,25 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 	for _, sql := range finishStatements[:len(finishStatements)-1] {
 		b.Exec(sql, array)
 	}
+	// The batch is recorded once, so that the ids it made stay true.
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := q.commit(ctx, l, b)
+		if !libsql.Transient(err) || ctx.Err() != nil {
+			return err
+		}
+		t := q.sys.NewTimer(wait)
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
+}
+
+// commit applies a hand-over. A guard that fails may mean that an earlier try
+// has landed.
+func (q *Queue) commit(ctx context.Context, l Lease, b *Batch) error {
 	_, err := q.Write(ctx, b)
 	if libsql.GuardIndex(err) != 0 {
 		return err

@@ -113,8 +113,9 @@ func (r *Run) Tick() (time.Time, bool) {
 }
 
 // Commit completes the job together with whatever fill records: the handler's
-// own rows, follow-up jobs. All of it happens or none. It is safe to call
-// again after an error. After it succeeded what the handler returns no longer
+// own rows, follow-up jobs. All of it happens or none. While the database is
+// away it tries again until ctx ends, which the local end of the lease sees to.
+// It is safe to call again after an error. After it succeeded what the handler returns no longer
 // matters.
 func (r *Run) Commit(ctx context.Context, result any, fill func(*queue.Batch)) error {
 	encoded, err := encodeResult(r.log, result)
