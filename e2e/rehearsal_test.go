@@ -11,7 +11,8 @@ import (
 // loses a job to them, and no job waits for them.
 func TestRunnersWithWrongClocksNeitherStealNorDelay(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, "QUEUE_DEBUG_JOBS=true", "QUEUE_CONCURRENCY=5")
+	// A lease that a loaded machine does not lose by itself.
+	s := newSystem(t, "QUEUE_DEBUG_JOBS=true", "QUEUE_CONCURRENCY=5", "QUEUE_LEASE=6s")
 	api := s.server("-set", "queue.clock_offset=7h")
 	db := s.open()
 	runners := map[string]*process{}
@@ -20,7 +21,7 @@ func TestRunnersWithWrongClocksNeitherStealNorDelay(t *testing.T) {
 	}
 	// Longer than a lease, due later, and at once: heartbeats, promotion and
 	// claims all happen under wrong clocks.
-	list := jobs(20, "debug.sleep", func(int) any { return map[string]int{"ms": 3000} })
+	list := jobs(20, "debug.sleep", func(int) any { return map[string]int{"ms": 8000} })
 	list = append(list, jobs(20, "debug.echo", func(i int) any { return i })...)
 	delayed := jobs(40*scale(t), "debug.echo", func(i int) any { return i })
 	for i := range delayed {

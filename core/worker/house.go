@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -68,9 +69,28 @@ func (w *Worker) endExpired() time.Duration {
 	return w.nextEnd.Sub(now)
 }
 
-// heartbeat renews the leases of the jobs in hand. A call that hangs is given
-// up while there is time for another.
+// heartbeat renews the leases of the jobs in hand. A call that is not answered
+// in good time is left to itself and another one made: it may hang alone, or
+// wait for a database that is slow and would have to wait anew.
 func (w *Worker) heartbeat(ctx context.Context) error {
+	answered := make(chan error, 1)
+	w.sys.Go("heartbeat call", func() { answered <- w.beat(ctx) })
+	t := w.sys.NewTimer(w.cfg.Lease / 3)
+	defer t.Stop()
+	select {
+	case err := <-answered:
+		return err
+	case <-t.C():
+		return errUnanswered
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+var errUnanswered = errors.New("the database has not answered yet")
+
+// beat is one call of a heartbeat. It is of use for as long as a lease lasts.
+func (w *Worker) beat(ctx context.Context) error {
 	var runs []*activeRun
 	w.each(func(r *activeRun) { runs = append(runs, r) })
 	if len(runs) == 0 {
@@ -81,7 +101,7 @@ func (w *Worker) heartbeat(ctx context.Context) error {
 		leases[i] = r.claimed.Lease
 	}
 	until := w.sys.Now().Add(w.cfg.Lease) // from before the call, never from its reply
-	bound, cancel := context.WithTimeout(ctx, w.cfg.Lease/3)
+	bound, cancel := context.WithTimeout(ctx, w.cfg.Lease)
 	defer cancel()
 	beats, err := w.q.Heartbeat(bound, leases, w.cfg.Lease)
 	if ctx.Err() != nil {

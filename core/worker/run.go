@@ -38,10 +38,13 @@ func (r *activeRun) leaseEnds() time.Time {
 	return r.deadline
 }
 
+// extend moves the lease's end, which an answer that comes late leaves alone.
 func (r *activeRun) extend(to time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.deadline = to
+	if to.After(r.deadline) {
+		r.deadline = to
+	}
 }
 
 // start takes a slot for a claimed job and runs it, once prepare, where there
