@@ -55,6 +55,10 @@ func (b *Batch) Add(s Stmt) int {
 	return len(b.stmts) - 1
 }
 
+// Recorded returns the statements recorded so far and how many of them, at
+// the front, are guards. It is for a [DB] that stands before another one.
+func (b *Batch) Recorded() (stmts []Stmt, guards int) { return b.stmts, b.guards }
+
 // Len is the number of statements recorded so far.
 func (b *Batch) Len() int { return len(b.stmts) }
 

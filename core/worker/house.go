@@ -54,7 +54,7 @@ func (w *Worker) endExpired() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.nextEnd = time.Time{}
-	for r := range w.active {
+	for _, r := range w.active {
 		ends := r.leaseEnds()
 		switch {
 		case !ends.After(now):
@@ -261,7 +261,7 @@ var looksAfterSignal = []time.Duration{time.Millisecond, 5 * time.Millisecond, 5
 // watch wakes the claim loop when another process stored a job.
 func (w *Worker) watch(ctx context.Context) {
 	events := w.q.DB().Watch(ctx)
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-events: // nil, and so silent, where there is nothing to watch
 		case <-ctx.Done():
@@ -295,10 +295,7 @@ func (w *Worker) look(ctx context.Context) bool {
 
 func (w *Worker) pass(s queue.Sight) {
 	if s.NextDue != nil {
-		select {
-		case w.dueIn <- *s.NextDue:
-		default:
-		}
+		w.due.Reset(*s.NextDue)
 	}
 	if s.Ready || s.Suspect {
 		w.signal()

@@ -256,7 +256,7 @@ func TestAHangingDatabaseDoesNotDelayTheLocalDeadline(t *testing.T) {
 func TestAHeartbeatThatHangsDoesNotHoldUpTheNext(t *testing.T) {
 	t.Parallel()
 	w, clock, db := timed(t, nil)
-	w.active[&activeRun{claimed: queue.Claimed{Lease: queue.Lease{JobID: "a", Token: "b"}}}] = struct{}{}
+	w.active = append(w.active, &activeRun{claimed: queue.Claimed{Lease: queue.Lease{JobID: "a", Token: "b"}}})
 	defer db.hang()()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -30,6 +32,11 @@ type activeRun struct {
 
 	mu       sync.Mutex
 	deadline time.Time // local end of the lease
+}
+
+// name tells the goroutines of this run from all others.
+func (r *activeRun) name() string {
+	return r.claimed.JobID + " run " + strconv.FormatInt(r.claimed.Run, 10)
 }
 
 func (r *activeRun) leaseEnds() time.Time {
@@ -63,7 +70,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
 	r.ctx = ctx
 	w.mu.Lock()
-	w.active[r] = struct{}{}
+	w.active = append(w.active, r)
 	earlier := w.nextEnd.IsZero() || c.Deadline.Before(w.nextEnd)
 	if earlier {
 		w.nextEnd = c.Deadline
@@ -76,7 +83,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 		}
 	}
 	ended := make(chan struct{})
-	w.sys.Go("job", func() {
+	w.sys.Go("job "+r.name(), func() {
 		defer close(ended)
 		var err error
 		if prepare == nil || prepare(r) {
@@ -85,7 +92,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 		telemetry.End(span, err)
 		cancel(nil)
 		w.mu.Lock()
-		delete(w.active, r)
+		w.active = slices.DeleteFunc(w.active, func(other *activeRun) bool { return other == r })
 		w.mu.Unlock()
 		select {
 		case w.freed <- struct{}{}:
@@ -110,7 +117,7 @@ func (w *Worker) work(r *activeRun) error {
 	var stack string
 	var err error
 	if w.sys.Now().Before(r.leaseEnds()) {
-		result, stack, err = w.protect(handlerCtx, run)
+		result, stack, err = w.protect(handlerCtx, r, run)
 	} else { // the claim's reply came so late that another may have the job
 		r.cancel(queue.ErrLeaseLost)
 		err = queue.ErrLeaseLost
@@ -130,9 +137,9 @@ func (w *Worker) work(r *activeRun) error {
 
 // protect calls the handler so that neither a panic nor a runtime.Goexit gets
 // past it.
-func (w *Worker) protect(ctx context.Context, run *Run) (result any, stack string, err error) {
+func (w *Worker) protect(ctx context.Context, r *activeRun, run *Run) (result any, stack string, err error) {
 	done := make(chan struct{})
-	w.sys.Go("handler", func() {
+	w.sys.Go("handler "+r.name(), func() {
 		returned := false
 		defer close(done)
 		defer func() {

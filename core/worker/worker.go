@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,14 +50,14 @@ type Worker struct {
 	log   zerolog.Logger
 	bound map[string]Binding
 
-	wake    chan struct{}      // something may be claimable
-	dueIn   chan time.Duration // a waiting job becomes due that soon
-	earlier chan struct{}      // a lease ends before nextEnd
-	hurry   chan struct{}      // closed when the drain is cut short
+	wake    chan struct{} // something may be claimable
+	due     system.Timer  // fires when the next waiting job becomes due
+	earlier chan struct{} // a lease ends before nextEnd
+	hurry   chan struct{} // closed when the drain is cut short
 	once    sync.Once
 
 	mu       sync.Mutex
-	active   map[*activeRun]struct{}
+	active   []*activeRun  // in the order they were claimed
 	freed    chan struct{} // a slot became free
 	draining bool
 	nextEnd  time.Time // of the lease that ends first; zero when the deadlines wait for a run
@@ -74,8 +75,8 @@ type Worker struct {
 func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger, cfg Config, bindings ...Binding) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, q: q, sys: sys, types: types, log: log,
-		bound: map[string]Binding{}, active: map[*activeRun]struct{}{},
-		wake: make(chan struct{}, 1), dueIn: make(chan time.Duration, 1), earlier: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
+		bound: map[string]Binding{}, due: sys.NewTimer(time.Hour),
+		wake: make(chan struct{}, 1), earlier: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
 		troubles: map[string]libsql.Class{}, reported: map[string]bool{}, soloWait: 5 * time.Minute,
 	}
 	for _, b := range bindings {
@@ -149,8 +150,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // claimLoop claims whenever there are free slots and a reason to look.
 func (w *Worker) claimLoop(ctx, work context.Context) {
-	due := w.sys.NewTimer(time.Hour)
-	defer due.Stop()
+	defer w.due.Stop()
 	backoff := w.cfg.Poll / 10
 	for ctx.Err() == nil {
 		free := w.free()
@@ -177,27 +177,26 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			continue // there may be more
 		}
 		if got.NextDue != nil {
-			due.Reset(*got.NextDue)
+			w.due.Reset(*got.NextDue)
 		}
-		w.waitForReason(ctx, due)
+		w.waitForReason(ctx)
 	}
 }
 
-// waitForReason returns when a claim may find something.
-func (w *Worker) waitForReason(ctx context.Context, due system.Timer) {
-	for {
-		select {
-		case <-w.wake:
-			return
-		case <-w.q.Ready():
-			return
-		case <-due.C():
-			return
-		case d := <-w.dueIn:
-			due.Reset(d)
-		case <-ctx.Done():
-			return
-		}
+// waitForReason returns when a claim may find something. Of several reasons
+// the timer comes first: whether the others are still there after the next
+// claim must not be left to chance.
+func (w *Worker) waitForReason(ctx context.Context) {
+	select {
+	case <-w.due.C():
+		return
+	default:
+	}
+	select {
+	case <-w.wake:
+	case <-w.q.Ready():
+	case <-w.due.C():
+	case <-ctx.Done():
 	}
 }
 
@@ -307,10 +306,7 @@ func (w *Worker) idleWithin(d time.Duration, cut <-chan struct{}) bool {
 
 func (w *Worker) each(fn func(*activeRun)) {
 	w.mu.Lock()
-	runs := make([]*activeRun, 0, len(w.active))
-	for r := range w.active {
-		runs = append(runs, r)
-	}
+	runs := slices.Clone(w.active)
 	w.mu.Unlock()
 	for _, r := range runs {
 		fn(r)
@@ -327,7 +323,7 @@ func (w *Worker) handBackAll(ctx context.Context) {
 	var wg sync.WaitGroup
 	w.each(func(r *activeRun) {
 		wg.Add(1)
-		w.sys.Go("hand back", func() {
+		w.sys.Go("hand back "+r.name(), func() {
 			defer wg.Done()
 			if _, err := w.q.Finish(bound, r.claimed.Lease, queue.Outcome{Kind: queue.HandedBack}); err != nil {
 				r.log.Error().Ctx(r.ctx).Err(err).Msg("could not be handed back; it is taken back when its lease has run out")

@@ -84,6 +84,10 @@ var Rules = []Rule{
 		Why: "faults are put on where a service is wired together, so that no package behaves differently in a rehearsal",
 	},
 	{
+		Forbid: []string{core + "internal/dbtest", core + "internal/sim"},
+		Why:    "helpers of tests stay out of what is shipped",
+	},
+	{
 		Forbid: []string{"github.com/rs/zerolog/log"}, Tests: true,
 		Why: "a global logger escapes the configuration and the tests",
 	},

@@ -130,6 +130,8 @@ func TestEveryRuleCanFail(t *testing.T) {
 		"the core imports a service":       {[]Package{imports(core+"x", root+"queuerunner")}, "knows nothing of the services"},
 		"a service rehearses failure":      {[]Package{imports(root+"queuerunner", core+"fault")}, ""},
 		"the worker makes faults":          {[]Package{imports(core+"worker", core+"fault")}, "in a rehearsal"},
+		"a test uses the simulator":        {[]Package{tests(core+"worker", core+"internal/sim")}, ""},
+		"the worker uses the simulator":    {[]Package{imports(core+"worker", core+"internal/sim")}, "helpers of tests"},
 		"a logger of its own":              {[]Package{imports(core+"queue", "github.com/rs/zerolog")}, ""},
 		"the global logger":                {[]Package{imports(core+"queue", "github.com/rs/zerolog/log")}, "global logger"},
 		"no package comment":               {[]Package{{Path: core + "x"}}, "has 0 package comments"},

@@ -1,0 +1,138 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postroom/postroom/core/libsql"
+)
+
+// Each of these mistakes was made by a queue that people use, and each breaks
+// a promise within a hundred seeds. A rewriting that finds nothing to rewrite
+// fails as well: the simulator would only seem to have that tooth.
+const enough = 100
+
+var mutations = map[string]struct {
+	mutation func() *Mutation
+	rules    []string // of which one must be broken
+}{
+	"the fence is removed": {func() *Mutation {
+		return &Mutation{SQL: replace("j.lease_token = e.value->>'t' AND j.state = 'running'", "true")}
+	}, []string{"no write under an old token"}},
+
+	"the guard of a batch is dropped": {func() *Mutation {
+		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
+			if c.kind == "write" && i < len(c.held) {
+				return "SELECT ? IS ?"
+			}
+			return sql
+		}}
+	}, []string{"a lost lease lets nothing through", "no write under an old token"}},
+
+	"the rescuer reads first and writes later": {func() *Mutation {
+		return &Mutation{Write: rescueBySnapshot}
+	}, []string{"a rescue waits for the lease", "no other transition"}},
+
+	"each runner goes by its own clock": {func() *Mutation {
+		return &Mutation{SQL: func(p *proc, _ *call, _ int, sql string) string {
+			return strings.ReplaceAll(sql, "db_clock", fmt.Sprintf("(SELECT %d AS ms)", p.Now().UnixMilli()))
+		}}
+	}, []string{"one clock", "a rescue waits for the lease", "nothing starts before its time"}},
+
+	"a failed attempt frees its key": {func() *Mutation {
+		return &Mutation{SQL: replace("j.finished_at IS NOT NULL AND j.lease_token", "j.lease_token")}
+	}, []string{"a key stands for one job"}},
+
+	"a claim frees its key": {func() *Mutation {
+		return &Mutation{Write: func(ctx context.Context, d *database, c *call) ([]libsql.Result, bool, error) {
+			if c.op != "Claim" {
+				return nil, false, nil
+			}
+			d.p.w.opt.Mutation.hits.Add(1)
+			n := len(c.stmts)
+			c.stmts = append(c.stmts[:n:n], libsql.Exec("DELETE FROM job_keys WHERE scope = 'active' AND job_id IN (SELECT id FROM jobs WHERE state = 'running')"))
+			err := d.do(ctx, c, func() error { return d.write(ctx, c, 0) })
+			if err != nil {
+				return nil, true, err
+			}
+			return c.results[:n], true, nil
+		}}
+	}, []string{"a key stands for one job"}},
+}
+
+// replace rewrites a fragment wherever it stands.
+func replace(old, now string) func(*proc, *call, int, string) string {
+	return func(_ *proc, _ *call, _ int, sql string) string { return strings.ReplaceAll(sql, old, now) }
+}
+
+// rescueBySnapshot is how others rescue: it reads whose lease has run out and
+// then takes back those, whatever has happened to them since (river#1302).
+func rescueBySnapshot(ctx context.Context, d *database, c *call) ([]libsql.Result, bool, error) {
+	if c.op != "Rescue" {
+		return nil, false, nil
+	}
+	d.p.w.opt.Mutation.hits.Add(1)
+	var ids []any
+	look := &call{op: "Rescue", kind: "read"}
+	err := d.do(ctx, look, func() error {
+		res, err := d.p.w.file.Read(context.WithoutCancel(ctx), libsql.Query(
+			"SELECT CAST(id AS BLOB) FROM jobs WHERE state = 'running' AND lease_expires_at < ?", look.ms))
+		if err == nil {
+			for _, r := range res[0].Rows {
+				ids = append(ids, r.Str(0))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, true, err
+	}
+	d.p.sleep(ctx.Done(), 100*time.Millisecond, "thinks")
+	empty := make([]libsql.Result, len(c.stmts))
+	if len(ids) == 0 {
+		return empty, true, nil
+	}
+	marks := strings.TrimSuffix(strings.Repeat("?,", len(ids)), ",")
+	c.stmts = []libsql.Stmt{
+		libsql.Exec(`INSERT OR IGNORE INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at)
+ SELECT id, claims, 'x', 'rescued', 0, 0, 0 FROM jobs WHERE id IN (`+marks+`)`, ids...),
+		libsql.Exec(`UPDATE jobs SET state = 'queued', finished_at = NULL, crashes = crashes + 1, not_before = (SELECT ms FROM db_clock) + 2000,
+ ready_key = NULL, lease_token = NULL, lease_expires_at = NULL, claimed_by = NULL WHERE id IN (`+marks+`)`, ids...),
+	}
+	return empty, true, d.do(ctx, c, func() error { return d.write(ctx, c, 0) })
+}
+
+func TestEveryMistakeIsFound(t *testing.T) {
+	t.Parallel()
+	if raceDetector {
+		t.Skip("a mistake made on purpose has nothing to show to the race detector")
+	}
+	for name, m := range mutations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := NewStore(t)
+			mutation := m.mutation()
+			for seed := uint64(1); seed <= enough; seed++ {
+				res := Run(t, store, seed, Options{Mutation: mutation})
+				for _, v := range res.Violations {
+					for _, rule := range m.rules {
+						if v.Rule == rule {
+							t.Logf("seed %d: %s", seed, v)
+							return
+						}
+					}
+				}
+				if len(res.Violations) > 0 {
+					t.Logf("seed %d found something else: %s", seed, res.Violations[0])
+				}
+			}
+			if mutation.hits.Load() == 0 {
+				t.Fatal("there was nothing to change: the simulator does not know the code any more")
+			}
+			t.Errorf("%d seeds did not notice", enough)
+		})
+	}
+}
