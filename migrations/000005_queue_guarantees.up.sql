@@ -30,9 +30,10 @@ ALTER TABLE jobs ADD COLUMN solo INTEGER NOT NULL DEFAULT 0 CHECK (solo = 0 OR (
 
 -- The claim: the first jobs of each queue and type in claim order, and nothing
 -- else. limit_key is there so that a claim need not look at the row of a job
--- that it does not take.
+-- that it does not take; it comes behind seq, which decides between jobs of the
+-- same millisecond.
 DROP INDEX jobs_ready;
-CREATE INDEX jobs_ready ON jobs(queue, type, ready_key, limit_key) WHERE ready_key IS NOT NULL;
+CREATE INDEX jobs_ready ON jobs(queue, type, ready_key, seq, limit_key) WHERE ready_key IS NOT NULL;
 -- Promotion of jobs that have become due, and when the next one will.
 DROP INDEX jobs_due;
 CREATE INDEX jobs_due ON jobs(not_before) WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0;

@@ -142,7 +142,7 @@ var modelIndexes = []string{
 	"messages(account_id,provider_message_id) unique", "messages(account_id,content_sha256)", "messages(thread_id,received_at)",
 	"messages(account_id,from_email)", "decisions(message_id,rules_version,source) unique", "decisions(message_id)", "decisions(created_at)",
 	"actions(message_id,created_at)", "actions(status,created_at)", "action_links(cause_action_id)", "action_links(effect_action_id)",
-	"action_links(effect_action_id) unique", "jobs(queue,type,ready_key,limit_key)", "discord_whitelist(user_id) unique", "deterministic_rules(scope,scope_ref)",
+	"action_links(effect_action_id) unique", "jobs(queue,type,ready_key,seq,limit_key)", "discord_whitelist(user_id) unique", "deterministic_rules(scope,scope_ref)",
 	"deterministic_rules(enabled,priority)", "llm_rules(scope,scope_ref)", "llm_rules(enabled,created_at)", "directions(enabled,created_at)",
 	"rules_chat_sessions(created_at)", "rules_chat_messages(session_id,created_at)",
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,6 +81,22 @@ func TestOrderIsPriorityThenAge(t *testing.T) {
 	}
 	if got, want := strings.Join(order, ", "), "urgent, old, young, late urgent, patient"; got != want {
 		t.Errorf("claimed %s; want %s", got, want)
+	}
+}
+
+func TestJobsOfOneMillisecondGoInTheOrderTheyWereStored(t *testing.T) {
+	t.Parallel()
+	q, _ := setup(t) // the clock stands still
+	var want []string
+	for _, key := range []string{"b", "", "a", "b", ""} { // whatever else tells them apart
+		want = append(want, enqueue(t, q, job.New{LimitKey: key}).ID)
+	}
+	var got []string
+	for range want {
+		got = append(got, claimOne(t, q).JobID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("claimed %v; want %v", got, want)
 	}
 }
 

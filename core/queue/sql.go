@@ -180,7 +180,7 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
      iif(j.limit_key IS NULL, NULL, ` + roomInKey(`j.limit_key`) + `)
    FROM open AS o CROSS JOIN jobs AS j ON j.seq IN (
      SELECT i.seq FROM jobs AS i INDEXED BY jobs_ready
-     WHERE i.queue = o.queue AND i.type = o.type AND i.ready_key IS NOT NULL ORDER BY i.ready_key LIMIT ?5)
+     WHERE i.queue = o.queue AND i.type = o.type AND i.ready_key IS NOT NULL ORDER BY i.ready_key, i.seq LIMIT ?5)
    WHERE coalesce(o.in_queue, 1) > 0 AND coalesce(o.in_type, 1) > 0)
  UPDATE jobs SET state = 'running', ready_key = NULL, claims = claims + 1, attempts = attempts + 1,
    lease_token = ?1, claimed_by = ?2, lease_expires_at = c.ms + ?3, claimed_at = c.ms, heartbeat_at = c.ms, updated_at = c.ms
@@ -224,14 +224,16 @@ const sqlByToken = `SELECT ` + claimColumns + ` FROM jobs INDEXED BY jobs_lease
 
 // sqlLook asks what there is to do: claim, promote, settle keys, release jobs
 // that waited for others, run one alone, rescue; and how long until the next
-// of these comes by itself, in ms (NULL for never).
+// of these comes by itself, in ms (NULL for never). A job that is to run alone
+// now may have to wait (its queue is paused, its type limited or not known
+// here), so it is no reason to look again at once.
 const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE ready_key IS NOT NULL),
  due.at <= c.ms,
  EXISTS (SELECT 1 FROM limit_keys INDEXED BY limit_keys_changed WHERE changed = 1) OR next.at <= c.ms,
  EXISTS (SELECT 1 FROM job_deps INDEXED BY job_deps_marked WHERE marked > 0 AND marked = 1),
  alone.at <= c.ms,
  EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_lease WHERE state = 'running' AND lease_expires_at < c.ms),
- nullif(min(coalesce(due.at, 1 << 60), coalesce(next.at, 1 << 60), coalesce(alone.at, 1 << 60)), 1 << 60) - c.ms
+ nullif(min(coalesce(due.at, 1 << 60), coalesce(next.at, 1 << 60), iif(alone.at > c.ms, alone.at, 1 << 60)), 1 << 60) - c.ms
  FROM db_clock AS c,
  (SELECT min(not_before) AS at FROM jobs INDEXED BY jobs_due
   WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0 AND not_before IS NOT NULL) AS due,
