@@ -560,3 +560,24 @@ func TestManyKeysAreSettledInBoundedBatches(t *testing.T) {
 		claim(t, q, 1)
 	}
 }
+
+func TestAJobThatCannotRunAloneNowIsNoReasonToLookAtOnce(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	enqueue(t, q, job.New{})
+	for range 3 {
+		claimOne(t, q)
+		clock.advance(lease + time.Second)
+		if _, err := q.Rescue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		clock.advance(time.Hour)
+	}
+	if err := q.Pause(t.Context(), job.DefaultQueue); err != nil {
+		t.Fatal(err)
+	}
+	s, err := q.Look(t.Context())
+	if err != nil || !s.Suspect || s.NextDue != nil {
+		t.Errorf("%+v, %v; want a suspect and nothing that becomes due: a runner that looked at once would find the same for ever", s, err)
+	}
+}
