@@ -69,6 +69,10 @@ check: static lint test race fuzz ## everything the gate for a change runs
 bench: setup ## measure enqueue, work and pickup; see docs/performance.md
 	cd core && go test -run '^$$' -bench . -benchtime 1s -count 5 ./worker
 
+.PHONY: sim
+sim: setup ## simulate runners, clients and mishaps for SEEDS (a number, or a range such as 17-17); see docs/simulator.md
+	@set -o pipefail; cd core && SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -v -run TestNoSeedBreaksAPromise ./internal/sim | grep -v '^=== '
+
 .PHONY: clean
 clean: ## remove what was built; data/ stays
 	rm -rf bin .cache

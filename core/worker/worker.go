@@ -183,20 +183,23 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 	}
 }
 
-// waitForReason returns when a claim may find something. Of several reasons
-// the timer comes first: whether the others are still there after the next
-// claim must not be left to chance.
+// waitForReason returns when a claim may find something. The claim answers
+// every reason that there is by then, so none is left for another one.
 func (w *Worker) waitForReason(ctx context.Context) {
-	select {
-	case <-w.due.C():
-		return
-	default:
-	}
 	select {
 	case <-w.wake:
 	case <-w.q.Ready():
 	case <-w.due.C():
 	case <-ctx.Done():
+	}
+	for {
+		select {
+		case <-w.wake:
+		case <-w.q.Ready():
+		case <-w.due.C():
+		default:
+			return
+		}
 	}
 }
 

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // checker follows the history event by event and holds each change of a row
@@ -15,35 +13,51 @@ import (
 // statement: a change is judged by what it does, by the lease that its call
 // was made under, and by the database's clock.
 type checker struct {
-	w     *world
-	jobs  map[string]*jobState
-	keys  map[string]keyState // by type and key
-	token map[string]string   // every token that ever claimed, to the process
-	at    int                 // the event that is looked at
-	out   []Violation
+	w         *world
+	jobs      map[string]*jobState
+	pruned    map[string]bool
+	keys      map[string]keyState // by type and key
+	limits    map[string]*limitState
+	nextStart map[string]int64          // of a limited key, by the database's clock
+	paused    map[string]bool           // queues
+	token     map[string]string         // every token that ever claimed, to the process
+	busy      map[string]map[runOf]bool // by process the runs whose handlers are at work
+
+	depsChanged map[string]bool
+	logSeq      int64
+	at          int // the event that is looked at
+	out         []Violation
 }
 
 // jobState is a job as the history has left it.
 type jobState struct {
 	row
-	id     string
-	holder string // the process that claimed it last
-	inserted,
-	claimedAt int // the events
-	claimedMS int64 // by the database's clock
-	// Since it was stored or last retried by hand.
-	failed, rescued int64
-	returned        int64 // snoozed or handed back, ever
-	completions     int
-	children        int
-	endedRuns       map[string]string    // run to outcome
-	steps           map[string]stepState // by name
-	acknowledged    bool
+	id          string
+	scope       string // of its key
+	returned    int64  // runs snoozed or handed back
+	completions int
+	children    int
+	endedRuns   map[int64]string     // run to outcome
+	steps       map[string]stepState // by name
+	after       map[string]string    // what it comes after, to how that ended
+	free        bool                 // under no limit, as the claim is looked at
+}
+
+func newJobState(id string, r row) *jobState {
+	return &jobState{
+		row: r, id: id, endedRuns: map[int64]string{}, steps: map[string]stepState{}, after: map[string]string{},
+	}
+}
+
+type runOf struct {
+	job string
+	run int64
 }
 
 type stepState struct {
-	outcome, run, result string
-	doneAt               int
+	outcome string
+	run     int64
+	result  string
 }
 
 type keyState struct {
@@ -51,8 +65,12 @@ type keyState struct {
 	expires    int64
 }
 
-func check(w *world, s *Store, changes []change, final []row) []Violation {
-	c := &checker{w: w, jobs: map[string]*jobState{}, keys: map[string]keyState{}, token: map[string]string{}}
+func check(w *world, changes []change, final []row) []Violation {
+	c := &checker{
+		w: w, jobs: map[string]*jobState{}, pruned: map[string]bool{}, keys: map[string]keyState{}, limits: map[string]*limitState{},
+		nextStart: map[string]int64{}, paused: map[string]bool{}, token: map[string]string{}, busy: map[string]map[runOf]bool{},
+		depsChanged: map[string]bool{},
+	}
 	for i, e := range w.history {
 		c.at = i
 		switch {
@@ -71,7 +89,6 @@ func check(w *world, s *Store, changes []change, final []row) []Violation {
 		c.violate("the history is whole", "", "%d changes belong to no call, the first to call %d: %s", len(changes), changes[0].call, changes[0].row)
 	}
 	c.end(final)
-	w.stats.Jobs = len(c.jobs)
 	return c.out
 }
 
@@ -88,20 +105,12 @@ func (c *checker) call(k *call, changes []change) {
 		c.violate("a read changes nothing", "", "%s changed %s", k.op, changes[0].row)
 	}
 	c.fence(k, changes)
-	t := &transition{c: c, call: k, before: map[string]row{}}
+	t := &transition{c: c, call: k}
 	for _, ch := range changes {
-		switch ch.table {
-		case "jobs":
-			t.job(ch)
-		case "job_keys":
-			t.key(ch)
-		case "job_runs":
-			t.run(ch)
-		case "job_steps":
-			t.step(ch)
-		}
+		t.change(ch)
 	}
 	t.end()
+	c.deps(t)
 }
 
 // fence: whatever is written for a holder is written under the token that
@@ -140,38 +149,39 @@ func (c *checker) fence(k *call, changes []change) {
 
 // event judges what handlers and clients say.
 func (c *checker) event(e entry) {
+	j := c.jobs[e.job]
 	switch e.kind {
 	case "enqueued":
-		j := c.jobs[e.name]
-		switch {
-		case j == nil && !strings.Contains(e.text, "pruned=true"):
+		if c.jobs[e.name] == nil && !c.pruned[e.name] {
 			c.violate("no acknowledged job is lost", e.name, "%s was told that it is stored", e.proc)
-		case j != nil && strings.Contains(e.text, "duplicate=false"):
-			j.acknowledged = true
 		}
+	case "handler starts":
+		if c.busy[e.proc] == nil {
+			c.busy[e.proc] = map[runOf]bool{}
+		}
+		for other := range c.busy[e.proc] {
+			if o := c.jobs[other.job]; o != nil && o.num("solo") == 2 && o.str("claimed_by") == e.proc {
+				c.violate("alone is alone", other.job, "%s begins beside it", e.job)
+			}
+		}
+		c.busy[e.proc][runOf{e.job, e.run}] = true
+	case "handler ends":
+		delete(c.busy[e.proc], runOf{e.job, e.run})
 	case "body starts":
-		if j := c.jobs[e.job]; j != nil {
-			if s, done := j.steps[e.name]; done && s.outcome == "done" && strconv.FormatInt(e.run, 10) != s.run && c.startOf(e) > s.doneAt {
-				c.violate("a finished step is not run again", e.job, "step %s was done in run %s, and run %d runs it again", e.name, s.run, e.run)
+		if j != nil {
+			// A zombie of an earlier run may do so: nobody can tell it in time,
+			// and nothing of it will be stored.
+			if s := j.steps[e.name]; s.outcome == "done" && e.run > s.run {
+				c.violate("a finished step is not run again", e.job, "step %s was done in run %d, and run %d runs it again", e.name, s.run, e.run)
 			}
 		}
 	case "step done":
-		if j := c.jobs[e.job]; j != nil {
+		if j != nil {
 			if s := j.steps[e.name]; s.outcome != "done" || s.result != e.text {
 				c.violate("a step's result is the stored one", e.job, "step %s gave %s to run %d, stored is %+v", e.name, e.text, e.run, s)
 			}
 		}
 	}
-}
-
-// startOf is the event at which the run of e began.
-func (c *checker) startOf(e entry) int {
-	for i := c.at - 1; i >= 0; i-- {
-		if h := c.w.history[i]; h.kind == "handler starts" && h.job == e.job && h.run == e.run {
-			return i
-		}
-	}
-	return c.at
 }
 
 // end judges where everything came to.
@@ -183,32 +193,29 @@ func (c *checker) end(final []row) {
 			c.violate("the history is whole", r.str("id"), "the row is %s, the change log says otherwise", r)
 		}
 	}
-	seen := 0
+	if len(c.jobs) != len(final) {
+		c.violate("no acknowledged job is lost", "", "%d jobs should be there at the end, %d are", len(c.jobs), len(final))
+	}
 	for _, id := range c.ids() {
 		j := c.jobs[id]
-		seen++
-		state := j.str("state")
-		if !isFinal(state) {
-			c.violate("everything ends", id, "it is %s at the end: %s", state, j.row)
+		if !isFinal(j.str("state")) {
+			c.violate("everything ends", id, "it is %s at the end: %s", j.str("state"), j.row)
 		}
-		if j.str("type") == typeChain {
-			want := 0
-			if state == "completed" {
-				want = j.payload().N
-			}
-			if j.children != want {
-				c.violate("a hand-over is whole or not at all", id, "it is %s and has %d follow-up jobs, want %d", state, j.children, want)
-			}
-		}
-	}
-	if seen != len(final) {
-		c.violate("no acknowledged job is lost", "", "%d jobs were stored, %d are there at the end", seen, len(final))
+		c.finalCheck(j)
 	}
 }
 
-func (j *jobState) payload() (p payload) {
-	_ = json.Unmarshal([]byte(j.str("payload_json")), &p) // the simulator made it
-	return p
+// finalCheck judges a job that has come to its end.
+func (c *checker) finalCheck(j *jobState) {
+	if j.str("type") == typeChain {
+		want := 0
+		if j.str("state") == "completed" {
+			want = j.payload().N
+		}
+		if j.children != want {
+			c.violate("a hand-over is whole or not at all", j.id, "it is %s and has %d follow-up jobs, want %d", j.str("state"), j.children, want)
+		}
+	}
 }
 
 // ids lists the jobs in the order they were stored.
@@ -219,6 +226,11 @@ func (c *checker) ids() []string {
 	}
 	slices.SortFunc(out, func(a, b string) int { return cmp.Compare(c.jobs[a].num("seq"), c.jobs[b].num("seq")) })
 	return out
+}
+
+func (j *jobState) payload() (p payload) {
+	_ = json.Unmarshal([]byte(j.str("payload_json")), &p) // the simulator made it
+	return p
 }
 
 func isFinal(state string) bool {

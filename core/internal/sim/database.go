@@ -56,14 +56,26 @@ func (d *database) do(ctx context.Context, c *call, apply func() error) error {
 	if len(c.held) > 0 {
 		what += " " + c.held[0].job + " " + c.held[0].token
 	}
-	p.handOver(what)
+	handOver := p.handOver
+	if len(c.held) > 0 {
+		handOver = p.handOverAt
+	}
+	handOver(what)
+	// From here on the call has a number: several of one kind may end their
+	// wait at once, when their context does.
+	p.calls++
+	what += fmt.Sprintf(" %d", p.calls)
 	f := w.mishap(p, c.kind)
 	tell := func(class libsql.Class, cause error) error {
 		c.told = class
 		d.log(c)
 		return errors.Join(&libsql.Error{Class: class, Op: c.kind, Detail: "simulated"}, cause)
 	}
-	if f.before > 0 && !p.sleep(ctx.Done(), f.before, what+" begins") || ctx.Err() != nil {
+	if f.before > 0 {
+		p.sleep(ctx.Done(), f.before)
+		handOver(what + " begins")
+	}
+	if ctx.Err() != nil {
 		return tell(libsql.Canceled, ctx.Err())
 	}
 	if w.outage || p.cutOff {
@@ -83,9 +95,10 @@ func (d *database) do(ctx context.Context, c *call, apply func() error) error {
 	}
 	d.log(c)
 	replied := true
-	p.handOver(what + " replies")
+	handOver(what + " replies")
 	if f.after > 0 {
-		replied = p.sleep(ctx.Done(), f.after, what+" ends")
+		replied = p.sleep(ctx.Done(), f.after)
+		handOver(what + " ends")
 	}
 	switch {
 	case replied && !f.lost:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
 )
 
 // plan is what a seed decides before anything happens: how large the world
@@ -18,6 +19,9 @@ type plan struct {
 	lease, heartbeat, poll    time.Duration
 	drain, window             time.Duration // window is how long there are mishaps
 	signals                   bool          // runners notice each other's commits
+
+	limits, chains, killers, partial bool // what kinds of work there are; see workload.go
+	retention                        time.Duration
 
 	// Of a thousand calls.
 	lost, unknown, busy, full, down, slow int
@@ -46,21 +50,46 @@ func draw(r *rand.Rand) plan {
 	}
 	p.heartbeat = p.lease / time.Duration(between(3, 4))
 	p.poll = p.lease / time.Duration(between(3, 6))
-	p.lost = sometimes(2, between(5, 80))
-	p.unknown = sometimes(3, between(5, 50))
-	p.busy = sometimes(3, between(5, 50))
-	p.full = sometimes(6, between(5, 50))
-	p.down = sometimes(4, between(5, 50))
-	p.slow = sometimes(2, between(5, 80))
+	p.lost = sometimes(2, between(3, 50))
+	p.unknown = sometimes(3, between(3, 30))
+	p.busy = sometimes(3, between(3, 30))
+	p.full = sometimes(6, between(3, 30))
+	p.down = sometimes(4, between(3, 30))
+	p.slow = sometimes(2, between(3, 50))
 	p.kill, p.kills = sometimes(2, between(10, 60)), between(1, 4)
-	p.freeze, p.freezes = sometimes(2, between(10, 60)), between(1, 4)
+	p.freeze, p.freezes = sometimes(2, between(20, 100)), between(1, 6)
 	p.outages = sometimes(4, between(1, 2))
 	p.cutOffs = sometimes(3, between(1, 3))
 	p.jumps = sometimes(3, between(1, 3))
 	p.stops = sometimes(3, between(1, 3))
 	p.clientDeaths = sometimes(5, 1)
 	p.skewed = r.IntN(3) == 0
+	p.limits = r.IntN(2) == 0
+	p.chains = r.IntN(2) == 0
+	p.killers = r.IntN(4) == 0
+	p.partial = r.IntN(3) == 0
+	if r.IntN(3) == 0 {
+		p.retention = duration(5*time.Second, 30*time.Second)
+	}
 	return p
+}
+
+// keep says how long jobs in a final state are kept, if they are ever pruned.
+func (p plan) keep(state string) (time.Duration, bool) {
+	if p.retention == 0 {
+		return 0, false
+	}
+	if state == "failed" {
+		return 2 * p.retention, true
+	}
+	return p.retention, true
+}
+
+// keepAll is the same for the worker.
+func (p plan) keepAll() queue.Retention {
+	done, _ := p.keep("completed")
+	failed, _ := p.keep("failed")
+	return queue.Retention{Completed: done, Canceled: done, Failed: failed}
 }
 
 // mishap draws what goes wrong with a call.
@@ -115,20 +144,22 @@ func (w *world) upTo(d time.Duration) time.Duration {
 }
 
 // strike may kill or freeze a runner as one of its tasks is let go on.
-func (w *world) strike(p *proc) {
+func (w *world) strike(h *waiter) {
+	p := h.proc
 	if w.healed || p.dead || !w.work.isRunner(p) {
 		return
 	}
 	n := w.rng.IntN(10_000)
+	if h.critical {
+		n /= 10
+	}
 	switch {
 	case n < w.plan.kill && w.plan.kills > 0:
 		w.plan.kills--
-		w.mishapped(p.name, "dies")
-		w.killProc(p)
-		w.at(w.upTo(2*w.plan.lease), func() { w.work.startRunner(w.work.slotOf(p)) })
+		w.work.die(p)
 	case n < w.plan.kill+w.plan.freeze && w.plan.freezes > 0:
 		w.plan.freezes--
-		span := w.upTo(3 * w.plan.lease)
+		span := w.plan.lease/2 + w.upTo(5*w.plan.lease/2)
 		w.mishapped(p.name, "freezes for "+span.String())
 		p.frozen = true
 		w.at(span, func() { w.thaw(p) })
@@ -218,7 +249,8 @@ func (w *world) jump() time.Duration {
 // mishap: delays double, up to minutes, with each crash.
 const settleTime = 30 * time.Minute
 
-// heal ends all mishaps: from here on everything must come to its end.
+// heal ends all mishaps, except that what is frozen stays so for its time:
+// zombies come back to a world in order. Everything must come to its end now.
 func (w *world) heal() {
 	w.healed = true
 	w.outage = false
@@ -229,10 +261,14 @@ func (w *world) heal() {
 		// which the simulator sets back as well. That must not break a promise,
 		// but such a runner may be slow for as long as it lasts.
 		p.skew = p.latest
-		w.thaw(p)
 	}
 	w.record(entry{kind: "heals", proc: "world"})
-	w.at(time.Second, func() { w.settle(time.Now().Add(settleTime)) })
+	w.work.open()
+	within := settleTime
+	if w.opt.Mutation != nil { // nobody waits for a world that is broken on purpose
+		within = time.Minute
+	}
+	w.at(time.Second, func() { w.settle(time.Now().Add(within)) })
 }
 
 // settle stops the runners once there is nothing left to do.
@@ -248,7 +284,7 @@ func (w *world) settle(deadline time.Time) {
 		w.stopping = true
 		w.work.stopAll()
 	case time.Now().After(deadline):
-		w.violate("everything ends", "", "%d jobs or clients are not done %s after the last mishap", left, settleTime)
+		w.violate("everything ends", "", "%d jobs or clients are not done long after the last mishap", left)
 		w.killAll()
 	default:
 		w.at(2*time.Second, func() { w.settle(deadline) })

@@ -24,16 +24,17 @@ const (
 	typeWait   = "sim.wait"   // heeds it
 	typePanic  = "sim.panic"  // panics
 	typeSlow   = "sim.slow"   // takes longer than it may
+	typeKiller = "sim.killer" // kills its process in its first n runs
 )
 
 var allTypes = []string{
 	typeEcho, typeEcho, typeSteps, typeSteps, typeSteps, typeFlaky, typeFlaky, typeFatal, typeSnooze,
-	typeChain, typeChain, typeSpin, typeSpin, typeWait, typeWait, typePanic, typeSlow,
+	typeChain, typeChain, typeChain, typeSpin, typeSpin, typeWait, typeWait, typePanic, typeSlow,
 }
 
 func jobTypes() job.Types {
 	types := job.Types{}
-	for _, name := range allTypes {
+	for _, name := range append([]string{typeKiller}, allTypes...) {
 		types[name] = job.Type{
 			Name: name, Queue: job.DefaultQueue, MaxAttempts: 3, Timeout: time.Minute,
 			Backoff:  job.Backoff{Base: 500 * time.Millisecond, Cap: 4 * time.Second, Jitter: 0.25},
@@ -44,7 +45,7 @@ func jobTypes() job.Types {
 	slow.Timeout = 2 * time.Second
 	types[typeSlow] = slow
 	other := types[typeChain] // some work waits in another queue
-	other.Queue = "other"
+	other.Queue = otherQueue
 	types[typeChain] = other
 	return types
 }
@@ -79,7 +80,9 @@ func (r *run) name() string { return fmt.Sprintf("%s run %d", r.ID(), r.Number()
 
 // sleep takes a while, and ends early with an error if ctx does.
 func (r *run) sleep(ctx context.Context, d time.Duration) error {
-	if !r.p.sleep(ctx.Done(), d, r.name()+" wakes") {
+	slept := r.p.sleep(ctx.Done(), d)
+	r.p.handOverAt(r.name() + " wakes")
+	if !slept {
 		r.say("context ended", "", fmt.Sprint(context.Cause(ctx)))
 		return ctx.Err()
 	}
@@ -92,11 +95,13 @@ func bindings(p *proc) []worker.Binding {
 		return worker.Bind(typ, func(ctx context.Context, j *worker.Job[payload]) (any, error) {
 			r := &run{p, j}
 			r.say("handler starts", typ, "")
+			how := "panics"
+			defer func() { r.say("handler ends", typ, how) }()
 			result, err := h(ctx, r)
 			// Its last call may have woken the claim loop, which must not race
 			// the slot that becomes free now.
 			p.handOver(r.name() + " ends")
-			r.say("handler ends", typ, text(err))
+			how = text(err)
 			return result, err
 		})
 	}
@@ -119,6 +124,16 @@ func bindings(p *proc) []worker.Binding {
 		bind(typePanic, func(_ context.Context, r *run) (any, error) {
 			if r.Failures() < int64(r.Payload.N) {
 				panic("simulated")
+			}
+			return nil, nil
+		}),
+		bind(typeKiller, func(_ context.Context, r *run) (any, error) {
+			if err := r.sleep(context.Background(), r.Payload.takes()/4); err != nil {
+				return nil, err
+			}
+			if r.Number() <= int64(2*r.Payload.N) {
+				p.w.work.die(p)
+				p.handOver(r.name() + " is dead")
 			}
 			return nil, nil
 		}),

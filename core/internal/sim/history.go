@@ -41,7 +41,7 @@ func (w *world) violate(rule, job, format string, args ...any) {
 
 // trace gives the history as text: each event with the statements, arguments
 // and results of calls, and the rows that each call changed.
-func (w *world) trace(s *Store, changes []change) []string {
+func (w *world) trace(changes []change) []string {
 	byCall := map[int][]change{}
 	for _, c := range changes {
 		byCall[c.call] = append(byCall[c.call], c)

@@ -50,10 +50,11 @@ type world struct {
 
 // waiter is a task at a hand-over point.
 type waiter struct {
-	proc *proc
-	name string
-	step int
-	on   chan struct{}
+	proc     *proc
+	name     string
+	step     int
+	on       chan struct{}
+	critical bool // a mishap here is worth more than elsewhere
 }
 
 // event is something the world does by itself.
@@ -75,7 +76,7 @@ func newWorld(seed uint64, opt Options) *world {
 
 // stepLimit is far above what any world needs: one that reaches it goes round
 // in circles.
-const stepLimit = 200_000
+const stepLimit = 100_000
 
 // live lets everything happen until all tasks have ended.
 func (w *world) live() {
@@ -136,7 +137,7 @@ func (h *waiter) release(w *world) {
 	w.mu.Lock()
 	w.parked = slices.DeleteFunc(w.parked, func(o *waiter) bool { return o == h })
 	w.mu.Unlock()
-	w.strike(h.proc)
+	w.strike(h)
 	if h.proc.frozen && !h.proc.dead { // struck just here: it stays where it is
 		w.mu.Lock()
 		w.parked = append(w.parked, h)
@@ -240,6 +241,7 @@ type proc struct {
 	skew   time.Duration // how far its clock is off
 	latest time.Duration // the furthest it was ahead
 	kill   func()        // ends its context
+	calls  int           // it has made of its database
 	signal chan struct{} // another process has committed; nil for none
 }
 
@@ -255,15 +257,20 @@ func (w *world) newProc(name string) *proc {
 
 // handOver waits until the scheduler lets the task go on. The task of a dead
 // process ends here.
-func (p *proc) handOver(name string) {
-	p.wait(name)
+func (p *proc) handOver(name string) { p.pass(&waiter{proc: p, name: name}) }
+
+// handOverAt is the hand-over point of somebody who holds a job.
+func (p *proc) handOverAt(name string) { p.pass(&waiter{proc: p, name: name, critical: true}) }
+
+func (p *proc) pass(h *waiter) {
+	p.wait(h)
 	if p.dead {
 		runtime.Goexit()
 	}
 }
 
-func (p *proc) wait(name string) {
-	h := &waiter{proc: p, name: name, on: make(chan struct{})}
+func (p *proc) wait(h *waiter) {
+	h.on = make(chan struct{})
 	p.w.mu.Lock()
 	h.step = p.w.step
 	p.w.parked = append(p.w.parked, h)
@@ -303,7 +310,7 @@ func (p *proc) Go(name string, fn func()) {
 		}()
 		// Not the end even if the process is dead: another of its tasks may
 		// wait for what fn does when it ends.
-		p.wait("start " + name)
+		p.wait(&waiter{proc: p, name: "start " + name})
 		fn()
 	}()
 }
@@ -362,18 +369,17 @@ func (t *timer) release(*world) {
 	t.c <- time.Now()
 }
 
-// sleep lets d pass for the task and says whether ctx outlasted it.
-func (p *proc) sleep(ctxDone <-chan struct{}, d time.Duration, name string) bool {
+// sleep lets d pass for the task and says whether ctx outlasted it. The next
+// thing to do is to hand over.
+func (p *proc) sleep(ctxDone <-chan struct{}, d time.Duration) bool {
 	t := p.timer(d)
 	defer t.Stop()
-	woken := true
 	select {
 	case <-t.C():
+		return true
 	case <-ctxDone:
-		woken = false
+		return false
 	}
-	p.handOver(name)
-	return woken
 }
 
 // ofFile is the system of the database file, which belongs to no process. Its

@@ -14,12 +14,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
 )
 
 // Options change what a run does beside its seed.
@@ -39,8 +41,8 @@ type Result struct {
 
 // Stats say how much a run had to do.
 type Stats struct {
-	Steps, Calls, Jobs, Runs, Rescues, Faults int
-	Fake                                      time.Duration // time that passed inside
+	Steps, Calls, Jobs, Runs, Rescues, Poisoned, Pruned, Faults int
+	Fake                                                        time.Duration // time that passed inside
 }
 
 func (s *Stats) add(o Stats) {
@@ -49,6 +51,8 @@ func (s *Stats) add(o Stats) {
 	s.Jobs += o.Jobs
 	s.Runs += o.Runs
 	s.Rescues += o.Rescues
+	s.Poisoned += o.Poisoned
+	s.Pruned += o.Pruned
 	s.Faults += o.Faults
 	s.Fake += o.Fake
 }
@@ -91,11 +95,19 @@ func Run(t *testing.T, store *Store, seed uint64, opt Options) *Result {
 		if err != nil {
 			t.Fatalf("seed %d: read the result: %v", seed, err)
 		}
-		res.Violations = append(w.violations, check(w, store, changes, rows)...)
+		res.Violations = slices.Concat(w.violations, check(w, changes, rows))
+		// What operators have must find no fault either.
+		report, err := queue.New(file, ofFile{}, w.work.types).Verify(ctx)
+		if err != nil {
+			t.Fatalf("seed %d: verify: %v", seed, err)
+		}
+		for _, v := range report.Violations {
+			res.Violations = append(res.Violations, Violation{Rule: "verify: " + v.Rule, Job: v.What, At: len(w.history), Text: v.Detail})
+		}
 		res.Stats = w.stats
 		res.Stats.Steps, res.Stats.Fake = w.step, time.Since(w.began)
 		if opt.Trace {
-			res.Trace = w.trace(store, changes)
+			res.Trace = w.trace(changes)
 			sum := sha256.Sum256([]byte(strings.Join(res.Trace, "\n")))
 			res.Hash = hex.EncodeToString(sum[:])
 		}

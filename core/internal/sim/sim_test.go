@@ -73,7 +73,12 @@ func report(t *testing.T, store *Store, res *Result, mutation *Mutation) {
 		return
 	}
 	v := again.Violations[0]
-	t.Errorf("seed %d: %s (%d violations)", res.Seed, v, len(again.Violations))
+	for _, more := range again.Violations[:min(6, len(again.Violations))] {
+		t.Errorf("seed %d: %s", res.Seed, more)
+		if v.Job == "" {
+			v = more
+		}
+	}
 	story := again.Trace
 	if v.Job != "" {
 		story = Story(again.Trace, v.Job)
@@ -126,4 +131,17 @@ func TestOneSeedIsOneHistory(t *testing.T) {
 		t.Errorf("seed %d: histories of %d and %d lines", res.Seed, len(res.Trace), len(again.Trace))
 		return false
 	})
+}
+
+// TestSeedsThatFoundMistakes runs those that did; docs/simulator.md tells what.
+func TestSeedsThatFoundMistakes(t *testing.T) {
+	t.Parallel()
+	for _, seed := range []uint64{31, 51} {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			store := NewStore(t)
+			if res := Run(t, store, seed, Options{}); len(res.Violations) > 0 {
+				report(t, store, res, nil)
+			}
+		})
+	}
 }

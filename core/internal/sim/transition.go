@@ -1,20 +1,21 @@
 package sim
 
 import (
-	"cmp"
+	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 )
 
 // transition judges the changes of one call, one after the other.
 type transition struct {
 	c       *checker
 	call    *call
-	before  map[string]row // jobs as they were before the call touched them
 	claimed []string
-	could   []string // what could be claimed as the first one was, in order
-	touched []string // jobs that became final
+	line    []string // who stood in line as the first one was taken
+	ended   []string // jobs that became final
 	freed   []string // jobs whose active key was deleted
+	states  []string // each new state of a job, as the log must have it
+	logged  []string // each state in the log
 }
 
 func (t *transition) violate(rule, job, format string, args ...any) {
@@ -26,26 +27,42 @@ func (t *transition) holds(j *jobState) bool {
 	return slices.Contains(t.call.held, held{j.id, j.str("lease_token")})
 }
 
+func (t *transition) change(ch change) {
+	switch ch.table {
+	case "jobs":
+		t.job(ch)
+	case "job_keys":
+		t.key(ch)
+	case "job_runs":
+		t.run(ch)
+	case "job_steps":
+		t.step(ch)
+	case "job_deps":
+		t.dep(ch)
+	case "job_log":
+		t.log(ch)
+	case "limits":
+		t.c.limit(ch)
+	case "queues":
+		t.c.paused[ch.row.str("name")] = ch.op != "-" && ch.row.num("paused") == 1
+	}
+}
+
 func (t *transition) job(ch change) {
 	id := ch.row.str("id")
 	j := t.c.jobs[id]
-	switch ch.op {
-	case "+":
+	switch {
+	case ch.op == "+":
 		t.insert(id, ch.row)
 		return
-	case "-":
-		t.violate("no acknowledged job is lost", id, "the row is gone")
-		return
-	}
-	if j == nil {
+	case j == nil:
 		t.violate("the history is whole", id, "it changed before it was stored")
 		return
+	case ch.op == "-":
+		t.prune(j)
+		return
 	}
-	if _, ok := t.before[id]; !ok {
-		t.before[id] = j.row
-	}
-	old := j.row
-	from, to := old.str("state"), ch.row.str("state")
+	from, to := j.str("state"), ch.row.str("state")
 	switch {
 	case from == "queued" && to == "running":
 		t.claim(j, ch.row)
@@ -56,148 +73,157 @@ func (t *transition) job(ch change) {
 	case from == "running":
 		t.leave(j, ch.row)
 	case from == "queued" && to == "canceled":
-		if t.call.op != "Cancel" {
-			t.violate("only a cancel cancels", id, "%s", ch.row)
-		}
+		t.cancel(j, ch.row)
 	case (from == "failed" || from == "canceled") && to == "queued":
 		t.retry(j, ch.row)
 	default:
 		t.violate("no other transition", id, "%s → %s", from, to)
 	}
 	t.counters(j, ch.row, from, to)
+	t.place(j, ch.row)
 	j.row = ch.row
+	if from != to {
+		t.states = append(t.states, fmt.Sprintf("%d %s %d", j.num("seq"), to, j.num("claims")))
+	}
 	if isFinal(to) && !isFinal(from) {
-		t.touched = append(t.touched, id)
+		t.ended = append(t.ended, id)
 	}
 }
 
 func (t *transition) insert(id string, r row) {
-	j := &jobState{row: r, id: id, inserted: t.c.at, endedRuns: map[string]string{}, steps: map[string]stepState{}}
-	if r.str("state") != "queued" || r.num("attempts")+r.num("failures")+r.num("crashes")+r.num("claims") != 0 || r.has("lease_token") {
-		t.violate("a new job is fresh", id, "%s", r)
-	}
-	if due := max(r.num("not_before"), r.num("created_at")); r.has("ready_key") != (due <= t.call.ms) || r.has("ready_key") && r.num("ready_key") != due-r.num("priority")*30_000 {
-		t.violate("age and priority make the order", id, "%s", r)
-	}
 	if old := t.c.jobs[id]; old != nil {
 		t.violate("an id is one job", id, "it was stored twice")
 	}
+	j := newJobState(id, r)
+	if r.str("state") != "queued" || r.num("attempts")+r.num("failures")+r.num("crashes")+r.num("claims")+r.num("solo") != 0 || r.has("lease_token") {
+		t.violate("a new job is fresh", id, "%s", r)
+	}
+	due := r.num("waits") == 0 && max(r.num("not_before"), r.num("created_at")) <= t.call.ms
+	limited := t.c.limitOf("key", r.str("limit_key")) != nil
+	if r.has("ready_key") != (due && !limited) || r.has("wait_key") != (due && limited) {
+		t.violate("nothing starts before its time", id, "due %v, limited %v: %s", due, limited, r)
+	}
+	t.place(&jobState{row: row{}}, r)
 	if key, ok := r.get("idempotency_key"); ok {
-		k, held := t.c.keys[r.str("type")+"\x00"+key]
-		if held && k.job != id {
+		if k, held := t.c.keys[r.str("type")+"\x00"+key]; held && k.job != id {
 			t.violate("a key stands for one job", id, "key %s was held by %s with scope %s", key, k.job, k.scope)
 		}
 		for _, other := range t.c.ids() {
-			o := t.c.jobs[other]
-			if o.str("type") == r.str("type") && o.str("idempotency_key") == key && !isFinal(o.str("state")) && held && k.scope == "active" {
+			if o := t.c.jobs[other]; o.str("type") == r.str("type") && o.scope == "active" && o.str("idempotency_key") == key && !isFinal(o.str("state")) {
 				t.violate("a key stands for one job", id, "%s with key %s is %s", other, key, o.str("state"))
 			}
 		}
+		j.scope = t.c.keys[r.str("type")+"\x00"+key].scope
 	}
 	if parent := t.c.jobs[r.str("parent_id")]; parent != nil {
 		parent.children++
 	}
 	t.c.jobs[id] = j
+	t.c.w.stats.Jobs++
+	t.states = append(t.states, fmt.Sprintf("%d queued 0", r.num("seq")))
 }
 
-// claim: from the front of the line, of what is due by the database's clock,
-// under a token that nobody had before.
-func (t *transition) claim(j *jobState, r row) {
-	token := r.str("lease_token")
-	if t.claimed == nil {
-		t.could = t.c.claimable()
-	}
-	t.claimed = append(t.claimed, j.id)
-	if !j.has("ready_key") {
-		t.violate("only what is ready is claimed", j.id, "%s", j.row)
-	}
-	if j.num("not_before") > t.call.ms {
-		t.violate("nothing starts before its time", j.id, "not before %d", j.num("not_before"))
-	}
-	if j.has("cancel_requested_at") {
-		t.violate("canceled means canceled", j.id, "it is claimed after its cancel")
-	}
-	if owner, used := t.c.token[token]; used && !(owner == t.call.proc.name && len(t.claimed) > 1) {
-		t.violate("a token is one claim's", j.id, "token %s was %s's", token, owner)
-	}
-	t.c.token[token] = t.call.proc.name
-	if lease := r.num("lease_expires_at") - t.call.ms; lease != t.c.w.plan.lease.Milliseconds() {
-		t.violate("one clock", j.id, "the lease ends in %d ms by the database's clock", lease)
-	}
-	if r.str("claimed_by") != t.call.proc.name {
-		t.violate("a claim is its runner's", j.id, "claimed by %s", r.str("claimed_by"))
-	}
-	j.holder, j.claimedAt, j.claimedMS = t.call.proc.name, t.c.at, t.call.ms
-	t.c.w.stats.Runs++
-}
-
-// claimable lists what a runner may take, first in line first.
-func (c *checker) claimable() []string {
-	var out []string
-	for id, j := range c.jobs {
-		if j.str("state") == "queued" && j.has("ready_key") {
-			out = append(out, id)
+// place: age and priority make the order. A limited key's jobs take their
+// place when the key has room for them.
+func (t *transition) place(was *jobState, r row) {
+	want := max(r.num("not_before"), r.num("created_at")) - r.num("priority")*30_000
+	arrived := t.call.ms - r.num("priority")*30_000
+	ready, inLine := r.get("ready_key")
+	if inLine && ready != was.str("ready_key") {
+		if n := r.num("ready_key"); n != want && (!r.has("limit_key") || n != max(want, arrived)) {
+			t.violate("age and priority make the order", r.str("id"), "ready_key %d, want %d", n, want)
 		}
 	}
-	slices.SortFunc(out, func(a, b string) int {
-		x, y := c.jobs[a], c.jobs[b]
-		return cmp.Or(cmp.Compare(x.num("ready_key"), y.num("ready_key")), cmp.Compare(x.num("seq"), y.num("seq")))
-	})
-	return out
+	if wait, waits := r.get("wait_key"); waits && wait != was.str("wait_key") && r.num("wait_key") != want {
+		t.violate("age and priority make the order", r.str("id"), "wait_key %s, want %d", wait, want)
+	}
+	if (inLine || r.has("wait_key")) && !was.has("ready_key") && !was.has("wait_key") && r.num("not_before") > t.call.ms {
+		t.violate("nothing starts before its time", r.str("id"), "it is lined up, but not before %d", r.num("not_before"))
+	}
 }
 
-// wait: a queued job becomes ready when it is due, or is pulled forward.
+// wait: a queued job is lined up, waits for room, or is pulled forward.
 func (t *transition) wait(j *jobState, r row) {
-	if j.has("ready_key") || !r.has("ready_key") {
-		t.violate("no other transition", j.id, "queued → queued: %s → %s", j.row, r)
+	if r.str("not_before") != j.str("not_before") && (t.call.op != "PullForward" || r.num("not_before") != t.call.ms) {
+		t.violate("no other transition", j.id, "not_before %s → %s", j.str("not_before"), r.str("not_before"))
+	}
+	if r.num("solo") != j.num("solo") {
+		t.violate("no other transition", j.id, "solo %d → %d", j.num("solo"), r.num("solo"))
+	}
+	if (j.has("ready_key") || j.has("wait_key")) && !r.has("ready_key") && !r.has("wait_key") {
+		t.violate("no other transition", j.id, "it stood in line and stands nowhere: %s", r)
+	}
+	if j.num("waits") == 1 && r.num("waits") == 0 {
+		for other, outcome := range j.after {
+			if outcome == "" || outcome != "completed" && j.str("after_failure") != "run" {
+				t.violate("a chain keeps its order", j.id, "it is released after %s, which is %q", other, outcome)
+			}
+		}
+	}
+}
+
+// cancel of a queued job: asked for, or because of what it came after.
+func (t *transition) cancel(j *jobState, r row) {
+	if t.call.op == "Cancel" {
 		return
 	}
-	if r.num("not_before") > t.call.ms {
-		t.violate("nothing starts before its time", j.id, "ready, but not before %d", r.num("not_before"))
+	for _, outcome := range j.after {
+		if outcome == "pruned" || outcome != "" && outcome != "completed" && j.str("after_failure") == "cancel" {
+			if j.num("waits") == 1 && j.str("after_failure") != "run" {
+				return
+			}
+		}
 	}
-	if want := max(r.num("not_before"), r.num("created_at")) - r.num("priority")*30_000; r.num("ready_key") != want {
-		t.violate("age and priority make the order", j.id, "ready_key is %d, want %d", r.num("ready_key"), want)
-	}
+	t.violate("only a cancel cancels", j.id, "%s, after %v", r, j.after)
 }
 
-// hold: a heartbeat under the token, or a wish to cancel.
+// hold: a heartbeat under the token, a wish to cancel, or the begin of a run
+// alone.
 func (t *transition) hold(j *jobState, r row) {
-	switch {
-	case r.str("lease_token") != j.str("lease_token"):
+	if r.str("lease_token") != j.str("lease_token") {
 		t.violate("one holder at a time", j.id, "token %s takes over from %s, whose lease ends at %d", r.str("lease_token"), j.str("lease_token"), j.num("lease_expires_at"))
-	case r.num("lease_expires_at") != j.num("lease_expires_at"):
+	}
+	if r.num("lease_expires_at") != j.num("lease_expires_at") {
 		if !t.holds(j) {
 			t.violate("no write under an old token", j.id, "the lease was extended")
 		}
-		if lease := r.num("lease_expires_at") - t.call.ms; lease != t.c.w.plan.lease.Milliseconds() {
-			t.violate("one clock", j.id, "the lease ends in %d ms by the database's clock", lease)
-		}
-	case r.has("cancel_requested_at") && !j.has("cancel_requested_at"):
-		if t.call.op != "Cancel" {
-			t.violate("only a cancel cancels", j.id, "%s", r)
-		}
+		t.lease(j.id, r)
+	}
+	if r.has("cancel_requested_at") && !j.has("cancel_requested_at") && t.call.op != "Cancel" {
+		t.violate("only a cancel cancels", j.id, "%s", r)
 	}
 	if j.has("cancel_requested_at") && r.str("cancel_requested_at") != j.str("cancel_requested_at") {
 		t.violate("canceled means canceled", j.id, "the wish was made at %s and now at %s", j.str("cancel_requested_at"), r.str("cancel_requested_at"))
+	}
+	if r.num("solo") != j.num("solo") {
+		if r.num("solo") != 2 || j.num("solo") != 1 || !t.holds(j) {
+			t.violate("no other transition", j.id, "solo %d → %d", j.num("solo"), r.num("solo"))
+		}
+		for other := range t.c.busy[t.call.proc.name] {
+			t.violate("alone is alone", j.id, "it begins to run alone while %s run %d is at work", other.job, other.run)
+		}
+	}
+}
+
+// lease: it is counted from now by the database's clock.
+func (t *transition) lease(id string, r row) {
+	if lease := r.num("lease_expires_at") - t.call.ms; lease != t.c.w.plan.lease.Milliseconds() {
+		t.violate("one clock", id, "the lease ends in %d ms by the database's clock", lease)
 	}
 }
 
 // leave: a run ends by its holder's word, or by rescue after its lease.
 func (t *transition) leave(j *jobState, r row) {
-	to := r.str("state")
-	rescue := r.num("crashes") > j.num("crashes")
-	switch {
-	case rescue && j.num("lease_expires_at") >= t.call.ms:
-		t.violate("a rescue waits for the lease", j.id, "it ends at %d", j.num("lease_expires_at"))
-	case rescue && r.has("lease_token"):
-		t.violate("a rescue takes the token", j.id, "it is still %s", r.str("lease_token"))
-	case rescue:
-		t.c.w.stats.Rescues++
-		j.rescued++
-	case !t.holds(j):
-		t.violate("no write under an old token", j.id, "running → %s without its token %s", to, j.str("lease_token"))
-	case r.str("lease_token") != j.str("lease_token"):
-		t.violate("a finished row keeps its token", j.id, "it is %s", r.str("lease_token"))
+	to, outcome := r.str("state"), j.endedRuns[j.num("claims")]
+	if r.has("lease_token") {
+		switch {
+		case !t.holds(j):
+			t.violate("no write under an old token", j.id, "running → %s without its token %s", to, j.str("lease_token"))
+		case r.str("lease_token") != j.str("lease_token"):
+			t.violate("a finished row keeps its token", j.id, "it is %s", r.str("lease_token"))
+		}
+	} else {
+		t.rescue(j, r, to, outcome)
 	}
 	if j.has("cancel_requested_at") && to != "canceled" && to != "completed" {
 		t.violate("canceled means canceled", j.id, "running → %s after its cancel", to)
@@ -210,155 +236,144 @@ func (t *transition) leave(j *jobState, r row) {
 			t.violate("at most one completion", j.id, "completed %d times", j.completions)
 		}
 	}
-	outcome, ended := j.endedRuns[j.str("claims")]
-	want := map[string]bool{
-		"completed": outcome == "completed", "failed": outcome == "failed", "canceled": outcome == "canceled" || rescue && outcome == "rescued",
-		"queued": outcome == "retried" || outcome == "snoozed" || outcome == "handed_back" || rescue && outcome == "rescued",
+	var want []string
+	switch to {
+	case "completed":
+		want = []string{"completed"}
+	case "failed":
+		want = []string{"failed", "poisoned"}
+	case "canceled":
+		want = []string{"canceled", "rescued", "poisoned", "handed_back"}
+	case "queued":
+		want = []string{"retried", "snoozed", "handed_back", "rescued"}
 	}
-	if !ended || !want[to] {
-		t.violate("each end of a run is written down", j.id, "running → %s, and run %s is %q", to, j.str("claims"), outcome)
+	if !slices.Contains(want, outcome) {
+		t.violate("each end of a run is written down", j.id, "running → %s, and run %d is %q", to, j.num("claims"), outcome)
 	}
 }
+
+// rescue: only after the lease. The third crash makes the next run one alone;
+// only a crash in such a run poisons.
+func (t *transition) rescue(j *jobState, r row, to, outcome string) {
+	t.c.w.stats.Rescues++
+	if j.num("lease_expires_at") >= t.call.ms {
+		t.violate("a rescue waits for the lease", j.id, "it ends at %d", j.num("lease_expires_at"))
+	}
+	if want := map[int64]string{0: "rescued", 1: "handed_back", 2: "poisoned"}[j.num("solo")]; outcome != want {
+		t.violate("each end of a run is written down", j.id, "a rescue of solo %d is %q, want %s", j.num("solo"), outcome, want)
+	}
+	if to == "failed" && (j.num("solo") != 2 || j.num("crashes") < crashBudget) {
+		t.violate("poison only after the budget", j.id, "solo %d after %d crashes", j.num("solo"), j.num("crashes"))
+	}
+	alone := j.num("solo") == 1 || j.num("solo") == 0 && j.num("crashes")+1 >= crashBudget
+	if to == "queued" && (r.num("solo") == 1) != alone {
+		t.violate("poison only after the budget", j.id, "solo is %d after %d crashes", r.num("solo"), j.num("crashes")+1)
+	}
+	if to == "failed" {
+		t.c.w.stats.Poisoned++
+	}
+}
+
+const crashBudget = 3
 
 // retry: by hand, with fresh budgets.
 func (t *transition) retry(j *jobState, r row) {
 	if t.call.op != "Retry" {
 		t.violate("a final job stays", j.id, "%s → queued", j.str("state"))
 	}
-	if r.has("cancel_requested_at") || r.has("lease_token") || r.num("failures")+r.num("crashes") != 0 {
+	if r.has("cancel_requested_at") || r.has("lease_token") || r.num("failures")+r.num("crashes")+r.num("solo") != 0 {
 		t.violate("a retry starts afresh", j.id, "%s", r)
 	}
-	j.failed, j.rescued = 0, 0
 }
 
 // counters only move as the transition says.
 func (t *transition) counters(j *jobState, r row, from, to string) {
 	d := func(column string) int64 { return r.num(column) - j.num(column) }
-	outcome := j.endedRuns[j.str("claims")]
-	left := from == "running" && to != "running"
+	outcome := ""
+	if from == "running" && to != "running" {
+		outcome = j.endedRuns[j.num("claims")]
+	}
 	var attempts, failures, crashes, claims int64
 	switch {
 	case from == "queued" && to == "running":
 		attempts, claims = 1, 1
-	case left && (outcome == "snoozed" || outcome == "handed_back"):
+	case outcome == "snoozed" || outcome == "handed_back":
 		attempts = -1
 		j.returned++
-	case left && (outcome == "retried" || outcome == "failed"):
+	case outcome == "retried" || outcome == "failed":
 		failures = 1
-		j.failed++
-	case left && outcome == "rescued":
+	case outcome == "rescued" || outcome == "poisoned":
 		crashes = 1
-	case (from == "failed" || from == "canceled") && to == "queued":
+	case isFinal(from) && to == "queued":
 		failures, crashes = -j.num("failures"), -j.num("crashes")
 	}
 	if d("attempts") != attempts || d("failures") != failures || d("crashes") != crashes || d("claims") != claims {
 		t.violate("budgets are monotone", j.id, "%s → %s (%s): attempts %+d, failures %+d, crashes %+d, claims %+d", from, to, outcome, d("attempts"), d("failures"), d("crashes"), d("claims"))
 	}
-	if left && to == "queued" && outcome == "retried" && r.num("failures") >= r.num("max_attempts") {
-		t.violate("a budget ends", j.id, "%d failures of %d, and it is tried again", r.num("failures"), r.num("max_attempts"))
-	}
-	if left && outcome == "failed" && to == "failed" && r.num("failures") > r.num("max_attempts") {
-		t.violate("a budget ends", j.id, "%d failures of %d", r.num("failures"), r.num("max_attempts"))
+	if outcome == "retried" && r.num("failures") >= r.num("max_attempts") || outcome == "failed" && r.num("failures") > r.num("max_attempts") {
+		t.violate("a budget ends", j.id, "%d failures of %d, and it is %s", r.num("failures"), r.num("max_attempts"), to)
 	}
 	if r.num("attempts") != r.num("claims")-j.returned {
 		t.violate("budgets are monotone", j.id, "%d attempts, %d claims, %d of them given back", r.num("attempts"), r.num("claims"), j.returned)
 	}
 }
 
-func (t *transition) key(ch change) {
-	id, job := ch.row.str("type")+"\x00"+ch.row.str("key"), ch.row.str("job_id")
-	switch ch.op {
-	case "+", "=":
-		if k, held := t.c.keys[id]; held && k.job != job {
-			// Only one that is free may be taken over.
-			j := t.c.jobs[k.job]
-			free := k.scope == "until" && k.expires <= t.call.ms || k.scope == "active" && (j == nil || isFinal(j.str("state")))
-			if !free {
-				t.violate("a key stands for one job", k.job, "its key %s goes to %s", ch.row.str("key"), job)
-			}
-		}
-		t.c.keys[id] = keyState{job: job, scope: ch.row.str("scope"), expires: ch.row.num("expires_at")}
-	case "-":
-		delete(t.c.keys, id)
-		k := keyState{job: job, scope: ch.row.str("scope"), expires: ch.row.num("expires_at")}
-		switch {
-		case k.scope == "until" && k.expires > t.call.ms:
-			t.violate("a key holds for its time", job, "key %s is free at %d, %d ms early", ch.row.str("key"), t.call.ms, k.expires-t.call.ms)
-		case k.scope == "forever":
-			t.violate("a key holds for ever", job, "key %s is free", ch.row.str("key"))
-		case k.scope == "active":
-			t.freed = append(t.freed, job)
-		}
+// prune: only what is final and old enough goes.
+func (t *transition) prune(j *jobState) {
+	t.c.finalCheck(j)
+	keep, pruned := t.c.w.plan.keep(j.str("state"))
+	if age := t.call.ms - j.num("finished_at"); !isFinal(j.str("state")) || !pruned || age < keep.Milliseconds() {
+		t.violate("no live job is pruned", j.id, "it is %s, %d ms old", j.str("state"), age)
 	}
+	delete(t.c.jobs, j.id)
+	t.c.pruned[j.id] = true
+	t.c.w.stats.Pruned++
 }
 
-func (t *transition) run(ch change) {
-	id := ch.row.str("job_id")
-	j := t.c.jobs[id]
-	if j == nil {
-		t.violate("the history is whole", id, "a run of no job: %s", ch.row)
-		return
-	}
-	n, outcome := ch.row.str("run"), ch.row.str("outcome")
-	switch ch.op {
-	case "+":
-		if was, ended := j.endedRuns[n]; ended {
-			t.violate("a run ends once", id, "run %s was %s and is %s", n, was, outcome)
+func (t *transition) log(ch change) {
+	if ch.op == "+" {
+		if seq := ch.row.num("seq"); seq <= t.c.logSeq {
+			t.violate("the log is in order", "", "number %d after %d", seq, t.c.logSeq)
+		} else {
+			t.c.logSeq = seq
 		}
-		if n != j.str("claims") || j.str("state") != "running" {
-			t.violate("a run ends once", id, "run %s ends as %s, and the job is %s in run %s", n, outcome, j.str("state"), j.str("claims"))
-		}
-		j.endedRuns[n] = outcome
-	case "-":
-		if outcome != "snoozed" {
-			t.violate("runs are kept", id, "run %s, %s, is gone", n, outcome)
-		}
-	case "=":
-		t.violate("a run ends once", id, "run %s is changed to %s", n, outcome)
+		t.logged = append(t.logged, fmt.Sprintf("%d %s %d", ch.row.num("job"), ch.row.str("state"), ch.row.num("run")))
+	} else if ch.op == "=" || t.call.op != "Prune" {
+		t.violate("the log is kept", "", "%s%s", ch.op, ch.row)
 	}
-}
-
-func (t *transition) step(ch change) {
-	id, name := ch.row.str("job_id"), ch.row.str("name")
-	j := t.c.jobs[id]
-	if j == nil {
-		t.violate("the history is whole", id, "a step of no job: %s", ch.row)
-		return
-	}
-	was, is := j.steps[name], stepState{outcome: ch.row.str("outcome"), run: ch.row.str("run"), result: ch.row.str("result_json"), doneAt: t.c.at}
-	if was.outcome == "done" && ch.op != "-" && (was.run != is.run || was.result != is.result || is.outcome != "done") {
-		t.violate("a finished step stays", id, "step %s was done in run %s with %s, and is %s in run %s with %s", name, was.run, was.result, is.outcome, is.run, is.result)
-	}
-	if n, _ := strconv.ParseInt(is.run, 10, 64); n != j.num("claims") || !t.holds(j) {
-		t.violate("no write under an old token", id, "step %s of run %s is recorded, the job is in run %d", name, is.run, j.num("claims"))
-	}
-	j.steps[name] = is
 }
 
 // end judges the call as a whole.
 func (t *transition) end() {
-	if len(t.claimed) > 0 {
-		first := slices.Clone(t.could[:min(len(t.claimed), len(t.could))])
-		got := slices.Clone(t.claimed)
-		slices.Sort(first)
-		slices.Sort(got)
-		if !slices.Equal(first, got) {
-			t.violate("first in line is first", t.claimed[0], "claimed %v of %v", t.claimed, t.could)
-		}
-	} else if t.call.op == "Claim" && t.call.applied && len(t.c.claimable()) > 0 {
-		t.violate("first in line is first", t.c.claimable()[0], "a claim found nothing of %v", t.c.claimable())
+	t.order()
+	slices.Sort(t.states)
+	slices.Sort(t.logged)
+	if !slices.Equal(t.states, t.logged) {
+		t.violate("each change of a state is in the log", "", "states %v, log %v", t.states, t.logged)
 	}
 	for _, id := range t.freed {
 		if j := t.c.jobs[id]; j != nil && !isFinal(j.str("state")) {
 			t.violate("a key stands for one job", id, "it is %s, and its key %s is free", j.str("state"), j.str("idempotency_key"))
 		}
 	}
-	for _, id := range t.touched {
+	for _, id := range t.ended {
 		// An active key ends with its job, in the same commit.
 		j := t.c.jobs[id]
+		if j == nil {
+			continue
+		}
 		k, held := t.c.keys[j.str("type")+"\x00"+j.str("idempotency_key")]
 		if held && k.job == id && k.scope == "active" && isFinal(j.str("state")) {
 			t.violate("a key must not block work", id, "it is %s and still holds key %s", j.str("state"), j.str("idempotency_key"))
 		}
 	}
+}
+
+// short shows ids by their ends, which differ.
+func short(ids []string) string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = id[max(0, len(id)-4):]
+	}
+	return strings.Join(out, " ")
 }

@@ -31,6 +31,8 @@ type runner struct {
 	slot int
 	stop context.CancelFunc
 	gone bool // stopped by itself
+
+	queues []string // that it works; nil for all
 }
 
 func newWorkload(w *world) *workload { return &workload{w: w, types: jobTypes()} }
@@ -67,6 +69,9 @@ func (l *workload) startRunner(slot int) {
 	ctx, stop := context.WithCancel(context.Background())
 	p.kill = stop
 	r := &runner{p: p, slot: slot, stop: stop}
+	if w.plan.partial && slot > 0 { // the first one works everything
+		r.queues = [][]string{nil, {job.DefaultQueue}, {otherQueue}}[w.rng.IntN(3)]
+	}
 	l.runners = append(l.runners, r)
 	p.Go("runner", func() {
 		w.record(entry{kind: "runner starts", proc: p.name})
@@ -74,7 +79,7 @@ func (l *workload) startRunner(slot int) {
 		work, err := worker.New(q, p, l.types, zerolog.Nop(), worker.Config{
 			Runner:      queue.Runner{ID: p.name, Host: "sim", Version: "sim"},
 			Concurrency: w.plan.concurrency, Lease: w.plan.lease, Heartbeat: w.plan.heartbeat,
-			Poll: w.plan.poll, DrainTimeout: w.plan.drain,
+			Poll: w.plan.poll, DrainTimeout: w.plan.drain, Queues: r.queues, Retention: w.plan.keepAll(),
 		}, bindings(p)...)
 		if err != nil {
 			panic(err)
@@ -83,6 +88,23 @@ func (l *workload) startRunner(slot int) {
 		r.gone = true
 		w.record(entry{kind: "runner stopped", proc: p.name})
 	})
+}
+
+// die kills a runner, which comes back after a while.
+func (l *workload) die(p *proc) {
+	l.w.mishapped(p.name, "dies")
+	l.w.killProc(p)
+	l.w.at(l.w.upTo(2*l.w.plan.lease), func() { l.startRunner(l.slotOf(p)) })
+}
+
+// worksOn returns what queues a runner works.
+func (l *workload) worksOn(p *proc) func(queue string) bool {
+	for _, r := range l.runners {
+		if r.p == p && r.queues != nil {
+			return func(queue string) bool { return slices.Contains(r.queues, queue) }
+		}
+	}
+	return func(string) bool { return true }
 }
 
 func (l *workload) slotOf(p *proc) int {
@@ -108,6 +130,35 @@ func (l *workload) anyRunner() *proc {
 		return nil
 	}
 	return at[l.w.rng.IntN(len(at))]
+}
+
+// open is the last thing that an operator does: what was closed by hand is
+// open again, so that everything can come to its end.
+func (l *workload) open() {
+	w := l.w
+	if !w.plan.limits {
+		return
+	}
+	c := &client{w: w, p: w.newProc("operator"), rng: rand.New(rand.NewPCG(w.seed, 99))}
+	c.q = queue.New(&database{c.p}, c.p, l.types)
+	l.clients = append(l.clients, c)
+	c.p.Go("client", func() {
+		ctx := context.Background()
+		for slices.ContainsFunc(l.clients, func(o *client) bool { return o != c && !o.done && !o.p.dead }) {
+			c.pause(time.Second)
+		}
+		c.request("resume", func() error { return c.q.Resume(ctx, otherQueue) })
+		limits, err := c.q.Limits(ctx)
+		if err != nil {
+			w.violate("a request is answered", "", "list limits: %v", err)
+		}
+		for _, limit := range limits {
+			if limit.MaxRunning != nil && *limit.MaxRunning == 0 {
+				c.request("drop limit", func() error { return c.q.DropLimit(ctx, limit.Scope, limit.Name) })
+			}
+		}
+		c.done = true
+	})
 }
 
 func (l *workload) anyClient() *proc {
@@ -172,26 +223,85 @@ func (l *workload) startClient(n int) {
 }
 
 func (c *client) run(ctx context.Context) {
-	for range c.w.plan.actions {
-		c.p.sleep(nil, time.Duration(c.rng.Int64N(int64(c.w.plan.window)/int64(c.w.plan.actions)*2)), "goes on")
+	plan := c.w.plan
+	for range plan.actions {
+		c.pause(time.Duration(c.rng.Int64N(int64(plan.window) / int64(plan.actions) * 2)))
+		if plan.limits && c.rng.IntN(4) == 0 {
+			c.limit(ctx)
+		}
 		switch n := c.rng.IntN(100); {
 		case n < 62 || len(c.ids) == 0:
 			jobs := []job.New{c.wish()}
 			for c.rng.IntN(4) == 0 {
 				jobs = append(jobs, c.wish())
 			}
+			for i := range jobs {
+				c.chain(jobs, i)
+			}
 			c.enqueue(ctx, jobs)
 			if c.rng.IntN(8) == 0 {
 				c.enqueue(ctx, jobs) // the same request again
 			}
 		case n < 77:
-			c.ask(ctx, "cancel", func(id string) error { _, err := c.q.Cancel(ctx, id); return err })
+			c.ask("cancel", func(id string) error { _, err := c.q.Cancel(ctx, id); return err })
 		case n < 92:
-			c.ask(ctx, "retry", func(id string) error { _, err := c.q.Retry(ctx, id); return err })
+			c.ask("retry", func(id string) error { _, err := c.q.Retry(ctx, id); return err })
 		default:
 			typ, key := keyed[c.rng.IntN(len(keyed))], keys[c.rng.IntN(len(keys))]
-			_, err := c.q.PullForward(ctx, typ, key)
-			c.p.w.record(entry{kind: "asked pull forward", proc: c.p.name, name: typ + " " + key, text: text(err)})
+			c.request("pull forward "+typ+" "+key, func() error { _, err := c.q.PullForward(ctx, typ, key); return err })
+		}
+	}
+}
+
+func (c *client) pause(d time.Duration) {
+	c.p.sleep(nil, d)
+	c.p.handOver("goes on")
+}
+
+// limit sets or drops a limit, or pauses or resumes a queue.
+func (c *client) limit(ctx context.Context) {
+	of := []queue.Limit{
+		{Scope: queue.LimitQueue, Name: otherQueue}, {Scope: queue.LimitType, Name: typeSteps}, {Scope: queue.LimitType, Name: typeSpin},
+		{Scope: queue.LimitKey, Name: limitKeys[0]}, {Scope: queue.LimitKey, Name: queue.EachKey},
+	}[c.rng.IntN(5)]
+	most := int64(c.rng.IntN(3))
+	if of.Scope != queue.LimitKey || c.rng.IntN(2) == 0 {
+		of.MaxRunning = &most
+	}
+	if of.Scope == queue.LimitKey && (of.MaxRunning == nil || c.rng.IntN(2) == 0) {
+		of.Interval = time.Millisecond + time.Duration(c.rng.Int64N(int64(3*time.Second)))
+	}
+	switch c.rng.IntN(6) {
+	case 0:
+		c.request("drop limit of "+of.Scope+" "+of.Name, func() error { return c.q.DropLimit(ctx, of.Scope, of.Name) })
+	case 1:
+		c.request("pause", func() error { return c.q.Pause(ctx, otherQueue) })
+	case 2:
+		c.request("resume", func() error { return c.q.Resume(ctx, otherQueue) })
+	default:
+		c.request("limit "+of.Scope+" "+of.Name, func() error { return c.q.SetLimit(ctx, of) })
+	}
+}
+
+// chain lets a job come after others: some that are known, some of the same
+// request.
+func (c *client) chain(jobs []job.New, i int) {
+	n := &jobs[i]
+	if !c.w.plan.chains || c.rng.IntN(3) > 0 {
+		return
+	}
+	for range 1 + c.rng.IntN(2) {
+		switch {
+		case i > 0 && c.rng.IntN(2) == 0:
+			n.After = append(n.After, jobs[c.rng.IntN(i)].ID)
+		case len(c.ids) > 0:
+			n.After = append(n.After, c.ids[c.rng.IntN(len(c.ids))])
+		}
+	}
+	if len(n.After) > 0 {
+		n.AfterFailure = []job.AfterFailure{"", job.AfterCancel, job.AfterRun, job.AfterWait}[c.rng.IntN(4)]
+		if n.AfterFailure == job.AfterWait && c.w.plan.retention == 0 {
+			n.AfterFailure = job.AfterRun // it might wait for ever
 		}
 	}
 }
@@ -201,14 +311,25 @@ func (c *client) run(ctx context.Context) {
 var (
 	keyed = []string{typeEcho, typeSteps, typeFlaky}
 	keys  = []string{"a1", "a2", "u1", "f1"}
+
+	limitKeys = []string{"k1", "k2"}
 )
+
+const otherQueue = "other"
+
+func (c *client) anyType() string {
+	if c.w.plan.killers && c.rng.IntN(8) == 0 {
+		return typeKiller
+	}
+	return allTypes[c.rng.IntN(len(allTypes))]
+}
 
 // wish makes up a job.
 func (c *client) wish() job.New {
 	r := c.rng
 	n := job.New{
-		ID: c.q.NewID(), Type: allTypes[r.IntN(len(allTypes))],
-		Payload: job.Payload(payload{N: r.IntN(4), MS: r.Int64N(3000), Long: r.IntN(4) == 0, Again: r.IntN(2) == 0}),
+		ID: c.q.NewID(), Type: c.anyType(),
+		Payload: job.Payload(payload{N: r.IntN(4), MS: r.Int64N(5000), Long: r.IntN(3) == 0, Again: r.IntN(2) == 0}),
 	}
 	if r.IntN(3) == 0 {
 		n.Priority = r.IntN(21) - 10
@@ -223,6 +344,9 @@ func (c *client) wish() job.New {
 	}
 	if r.IntN(5) == 0 {
 		n.MaxAttempts = 1 + r.IntN(3)
+	}
+	if c.w.plan.limits && r.IntN(2) == 0 {
+		n.LimitKey = limitKeys[r.IntN(len(limitKeys))]
 	}
 	if slices.Contains(keyed, n.Type) && r.IntN(2) == 0 {
 		n.Key = keys[r.IntN(len(keys))]
@@ -251,27 +375,40 @@ func (c *client) enqueue(ctx context.Context, jobs []job.New) {
 			}
 			return
 		}
+		var inv *job.Invalid
+		if errors.As(err, &inv) && inv.Code == "unknown_job" && c.w.plan.retention > 0 {
+			return // one of those it was to come after has been pruned
+		}
 		if !libsql.Transient(err) {
-			c.w.violate("enqueue is accepted", jobs[0].ID, "%v", err)
+			c.w.violate("a request is answered", jobs[0].ID, "enqueue: %v", err)
 			return
 		}
-		c.p.sleep(ctx.Done(), time.Duration(c.rng.Int64N(int64(2*time.Second))), "tries again")
+		c.pause(time.Duration(c.rng.Int64N(int64(2 * time.Second))))
 	}
 }
 
-// ask has something done to one of its jobs, until it gets an answer.
-func (c *client) ask(ctx context.Context, what string, do func(id string) error) {
+// ask has something done to one of its jobs.
+func (c *client) ask(what string, do func(id string) error) {
 	id := c.ids[c.rng.IntN(len(c.ids))]
+	c.request(what+" "+id, func() error { return do(id) })
+}
+
+// request asks until it gets an answer.
+func (c *client) request(what string, do func() error) {
 	for range 20 {
-		err := do(id)
-		c.w.record(entry{kind: "asked " + what, proc: c.p.name, job: id, text: text(err)})
-		if err == nil || !libsql.Transient(err) {
-			if err != nil && !errors.Is(err, queue.ErrInvalidState) && !errors.Is(err, queue.ErrKeyInUse) {
-				c.w.violate("a request is answered", id, "%s: %v", what, err)
-			}
-			return
+		err := do()
+		c.w.record(entry{kind: "asked to " + what, proc: c.p.name, text: text(err)})
+		if err != nil && libsql.Transient(err) {
+			c.pause(time.Duration(c.rng.Int64N(int64(2 * time.Second))))
+			continue
 		}
-		c.p.sleep(ctx.Done(), time.Duration(c.rng.Int64N(int64(2*time.Second))), "tries again")
+		switch {
+		case err == nil, errors.Is(err, queue.ErrInvalidState), errors.Is(err, queue.ErrKeyInUse), errors.Is(err, queue.ErrNoLimit):
+		case errors.Is(err, queue.ErrNotFound) && c.w.plan.retention > 0:
+		default:
+			c.w.violate("a request is answered", "", "%s: %v", what, err)
+		}
+		return
 	}
 }
 
