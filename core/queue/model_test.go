@@ -1,0 +1,643 @@
+package queue_test
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/queue"
+)
+
+// model is the queue as docs/lifecycle.md tells it, without a database: maps
+// and plain rules, written from that page and not from the SQL. Where the page
+// leaves a choice (which jobs of a limited key stand in line) the model judges
+// what the queue chose and takes it over.
+type model struct {
+	now    int64
+	stored int64 // jobs so far
+	jobs   map[string]*modelJob
+	keys   map[[2]string]hold // by type and key
+	queues map[string]bool    // whether each is paused
+	limits map[[2]string]limit
+	next   map[string]int64 // of a limit key: before when no job of it may start
+}
+
+// modelJob is a row of jobs with what belongs to it.
+type modelJob struct {
+	job.New
+	seq      int64
+	state    job.State
+	created  int64
+	due      *int64 // not_before
+	attempts int64
+	failures int64
+	crashes  int64
+	claims   int64
+
+	token     string
+	runner    string
+	lease     int64 // its end, while running
+	started   int64
+	heartbeat *int64
+	cancel    *int64 // when that was asked for
+	finished  *int64
+
+	waits  bool
+	after  map[string]job.State // how each ended; "" while it has not
+	marked bool                 // one of them has ended and nobody has looked
+	solo   int
+	keyed  bool // its key had a limit at some time since it was last queued
+
+	result string
+	err    *string
+	runs   []modelRun
+	log    []job.State
+}
+
+type modelRun struct {
+	number            int64
+	runner            string
+	outcome           string
+	started, finished int64
+}
+
+type hold struct {
+	job     string
+	scope   job.Scope
+	expires int64 // of scope until
+}
+
+type limit struct {
+	most     *int64
+	interval int64
+}
+
+// pruned is the end of a job that is no longer stored.
+const pruned job.State = "pruned"
+
+func newModel(now int64) *model {
+	return &model{
+		now: now, jobs: map[string]*modelJob{}, keys: map[[2]string]hold{}, queues: map[string]bool{},
+		limits: map[[2]string]limit{}, next: map[string]int64{},
+	}
+}
+
+func (m *model) clone() *model {
+	c := *m
+	c.jobs = make(map[string]*modelJob, len(m.jobs))
+	for id, j := range m.jobs {
+		copied := *j
+		copied.after = maps.Clone(j.after)
+		copied.runs, copied.log = slices.Clone(j.runs), slices.Clone(j.log)
+		c.jobs[id] = &copied
+	}
+	c.keys, c.queues, c.limits, c.next = maps.Clone(m.keys), maps.Clone(m.queues), maps.Clone(m.limits), maps.Clone(m.next)
+	return &c
+}
+
+// inOrder are the jobs in the order of storing.
+func (m *model) inOrder() []*modelJob {
+	return slices.SortedFunc(maps.Values(m.jobs), func(a, b *modelJob) int { return cmp.Compare(a.seq, b.seq) })
+}
+
+// enter moves a job into a state.
+func (m *model) enter(j *modelJob, s job.State) {
+	j.state = s
+	j.log = append(j.log, s)
+	j.runner, j.lease = "", 0
+	j.finished = nil
+	if !s.Final() {
+		return
+	}
+	j.finished = at(m.now)
+	j.waits, j.solo = false, 0
+	if k := [2]string{j.Type, j.Key}; j.Key != "" && m.keys[k].job == j.ID && m.keys[k].scope == job.ScopeActive {
+		delete(m.keys, k)
+	}
+	m.tell(j.ID, s)
+}
+
+// tell writes how a job ended into those that come after it.
+func (m *model) tell(id string, end job.State) {
+	for _, w := range m.jobs {
+		if _, comes := w.after[id]; comes {
+			w.after[id], w.marked = end, end != ""
+		}
+	}
+}
+
+func at(ms int64) *int64 { return &ms }
+
+// enqueue is transition 1 for several jobs, all or none. Of a batch that a
+// handler hands over, a job to come after that is not stored counts as pruned.
+func (m *model) enqueue(list []job.New, handedOver bool) ([]queue.Enqueued, error) {
+	trial := m.clone()
+	var out []queue.Enqueued
+	var problem error
+	for _, n := range list {
+		e, err := trial.enqueueOne(n, handedOver)
+		if problem == nil || errors.Is(err, queue.ErrIDInUse) {
+			problem = cmpErr(err, problem)
+		}
+		out = append(out, e)
+	}
+	if problem != nil {
+		return nil, problem
+	}
+	*m = *trial
+	return out, nil
+}
+
+func cmpErr(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+var errUnknownAfter = errors.New("comes after a job that is not stored")
+
+func (m *model) enqueueOne(n job.New, handedOver bool) (queue.Enqueued, error) {
+	if err := n.Check(job.Known()); err != nil {
+		return queue.Enqueued{}, err
+	}
+	if _, known := m.queues[n.Queue]; !known {
+		m.queues[n.Queue] = false
+	}
+	k := [2]string{n.Type, n.Key}
+	if h := m.keys[k]; n.Key != "" && h.scope == job.ScopeUntil && h.expires <= m.now {
+		delete(m.keys, k)
+	}
+	if j := m.jobs[n.ID]; j != nil {
+		if j.Type != n.Type {
+			return queue.Enqueued{}, queue.ErrIDInUse
+		}
+		return queue.Enqueued{ID: n.ID}, nil
+	}
+	after := map[string]job.State{}
+	for _, id := range n.After {
+		other := m.jobs[id]
+		switch {
+		case other == nil && !handedOver:
+			return queue.Enqueued{}, errUnknownAfter
+		case other == nil:
+			after[id] = pruned
+		case other.state.Final():
+			after[id] = other.state
+		default:
+			after[id] = ""
+		}
+	}
+	if n.Key != "" {
+		if h, held := m.keys[k]; held && h.job != n.ID {
+			return queue.Enqueued{ID: h.job, Duplicate: true, Pruned: m.jobs[h.job] == nil}, nil
+		} else if !held {
+			m.keys[k] = hold{n.ID, n.KeyScope, m.now + n.KeyTTL.Milliseconds()}
+		}
+	}
+	m.stored++
+	j := &modelJob{New: n, seq: m.stored, state: job.Queued, created: m.now, after: after, waits: len(after) > 0, marked: len(after) > 0, log: []job.State{job.Queued}}
+	switch {
+	case !n.NotBefore.IsZero():
+		j.due = at(n.NotBefore.UnixMilli())
+	case n.Delay > 0:
+		j.due = at(m.now + n.Delay.Milliseconds())
+	}
+	m.jobs[n.ID] = j
+	_, j.keyed = m.keyLimit(j)
+	return queue.Enqueued{ID: n.ID}, nil
+}
+
+// lineUp is transitions 4 and 5, for the jobs that were marked before.
+func (m *model) lineUp() {
+	var marked []*modelJob
+	for _, j := range m.inOrder() {
+		if j.marked {
+			marked = append(marked, j)
+			j.marked = false
+		}
+	}
+	for _, j := range marked {
+		if !j.waits {
+			continue
+		}
+		open, bad, gone := false, false, false
+		for _, end := range j.after {
+			open = open || end == ""
+			bad = bad || end != "" && end != job.Completed
+			gone = gone || end == pruned
+		}
+		switch {
+		case j.AfterFailure == job.AfterCancel && bad, j.AfterFailure == job.AfterWait && gone:
+			m.enter(j, job.Canceled)
+		case !open && (!bad || j.AfterFailure == job.AfterRun):
+			j.waits = false
+		}
+	}
+}
+
+// natural is the place in line that a job has by priority and age.
+func (j *modelJob) natural() int64 {
+	since := j.created
+	if j.due != nil {
+		since = max(since, *j.due)
+	}
+	return since - int64(j.Priority)*30_000
+}
+
+// latest is the last place in line that a job may have been given: the age of
+// one with a limited key counts from when the key had room for it.
+func (m *model) latest(j *modelJob) int64 {
+	if !j.keyed {
+		return j.natural()
+	}
+	return max(j.natural(), m.now-int64(j.Priority)*30_000)
+}
+
+// behind says that a stands behind b in line for sure.
+func (m *model) behind(a, b *modelJob) bool {
+	if !a.keyed && !b.keyed && a.natural() == b.natural() {
+		return a.seq > b.seq
+	}
+	return a.natural() > m.latest(b)
+}
+
+func (m *model) keyLimit(j *modelJob) (limit, bool) {
+	if j.LimitKey == "" {
+		return limit{}, false
+	}
+	l, has := m.limits[[2]string{queue.LimitKey, j.LimitKey}]
+	if !has {
+		l, has = m.limits[[2]string{queue.LimitKey, queue.EachKey}]
+	}
+	return l, has
+}
+
+// full says that a limit keeps j from starting while the others of its queue,
+// type and key run, and the taken ones with them.
+func (m *model) full(j *modelJob, taken []*modelJob) bool {
+	reached := func(l limit, same func(o *modelJob) bool) bool {
+		if l.most == nil {
+			return false
+		}
+		n := int64(0)
+		for _, o := range m.jobs {
+			if same(o) && (o.state == job.Running || slices.Contains(taken, o)) {
+				n++
+			}
+		}
+		return n >= *l.most
+	}
+	sameKey := func(o *modelJob) bool { return o.LimitKey == j.LimitKey }
+	if l, has := m.limits[[2]string{queue.LimitQueue, j.Queue}]; has && reached(l, func(o *modelJob) bool { return o.Queue == j.Queue }) {
+		return true
+	}
+	if l, has := m.limits[[2]string{queue.LimitType, j.Type}]; has && reached(l, func(o *modelJob) bool { return o.Type == j.Type }) {
+		return true
+	}
+	l, has := m.keyLimit(j)
+	return has && (reached(l, sameKey) || m.next[j.LimitKey] > m.now || l.interval > 0 && slices.ContainsFunc(taken, sameKey))
+}
+
+// mayRun says that a job could start if there were room, for one who asks.
+func (m *model) mayRun(j *modelJob, r queue.ClaimRequest) bool {
+	return j.state == job.Queued && !j.waits && (j.due == nil || *j.due <= m.now) && !m.queues[j.Queue] &&
+		slices.Contains(r.Types, j.Type) && (r.Queues == nil || slices.Contains(r.Queues, j.Queue))
+}
+
+// start makes a job running.
+func (m *model) start(j *modelJob, r queue.ClaimRequest) {
+	m.enter(j, job.Running)
+	j.attempts++
+	j.claims++
+	j.token, j.runner, j.lease, j.started, j.heartbeat = r.Token, r.Runner, m.now+r.Lease.Milliseconds(), m.now, at(m.now)
+	if l, has := m.keyLimit(j); has && l.interval > 0 {
+		m.next[j.LimitKey] = m.now + l.interval
+	}
+	j.keyed = false
+}
+
+// claim is transition 6: it judges what the queue gave out.
+func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed) error {
+	m.lineUp()
+	if len(got) > r.Limit {
+		return fmt.Errorf("%d jobs, and %d were asked for", len(got), r.Limit)
+	}
+	var taken []*modelJob
+	for _, c := range got {
+		j := m.jobs[c.JobID]
+		switch {
+		case j == nil || !m.mayRun(j, r) || j.solo > 0 || slices.Contains(taken, j):
+			return fmt.Errorf("%s may not run", c.JobID)
+		case m.full(j, taken):
+			return fmt.Errorf("%s goes beyond a limit", c.JobID)
+		case len(taken) > 0 && m.behind(taken[len(taken)-1], j):
+			return fmt.Errorf("%s comes out of order", c.JobID)
+		}
+		if err := m.same(j, c, r); err != nil {
+			return err
+		}
+		taken = append(taken, j)
+	}
+	for _, j := range m.inOrder() {
+		if !m.mayRun(j, r) || j.solo > 0 || slices.Contains(taken, j) {
+			continue
+		}
+		var before []*modelJob
+		overtaken := false
+		for _, o := range taken {
+			if m.behind(o, j) {
+				overtaken = true
+			} else {
+				before = append(before, o)
+			}
+		}
+		switch {
+		case m.full(j, before):
+		case overtaken:
+			return fmt.Errorf("%s was overtaken", j.ID)
+		case len(taken) < r.Limit && (!j.keyed || len(taken) == 0):
+			// One claim may not bring all that a key has room for; it says so
+			// by bringing something.
+			return fmt.Errorf("%s was left behind", j.ID)
+		}
+	}
+	for _, j := range taken {
+		m.start(j, r)
+	}
+	return nil
+}
+
+// same compares what a claim says of a job.
+func (m *model) same(j *modelJob, c queue.Claimed, r queue.ClaimRequest) error {
+	want := queue.Claimed{
+		Lease: queue.Lease{JobID: j.ID, Token: r.Token}, Type: j.Type, Queue: j.Queue, Priority: int64(j.Priority), Attempt: j.attempts + 1,
+		MaxAttempts: int64(j.MaxAttempts), Failures: j.failures, Run: j.claims + 1, Payload: j.Payload, Key: j.Key, Deadline: c.Deadline,
+	}
+	if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", want) {
+		return fmt.Errorf("claimed as %+v, want %+v", c, want)
+	}
+	return nil
+}
+
+// claimSolo is transition 7.
+func (m *model) claimSolo(r queue.ClaimRequest, got *queue.Claimed) error {
+	for _, j := range m.inOrder() {
+		may := m.mayRun(j, r) && j.solo == 1 && !m.full(j, nil)
+		switch {
+		case may && got == nil:
+			return fmt.Errorf("%s was left behind", j.ID)
+		case got == nil || got.JobID != j.ID:
+		case !may:
+			return fmt.Errorf("%s may not run alone", j.ID)
+		default:
+			if err := m.same(j, *got, r); err != nil {
+				return err
+			}
+			m.start(j, r)
+			return nil
+		}
+	}
+	if got != nil {
+		return fmt.Errorf("%s is not stored", got.JobID)
+	}
+	return nil
+}
+
+// holder is the job that the lease still holds.
+func (m *model) holder(l queue.Lease) *modelJob {
+	if j := m.jobs[l.JobID]; j != nil && j.state == job.Running && j.token == l.Token {
+		return j
+	}
+	return nil
+}
+
+// landed says whether the job's run was ended under this lease.
+func (m *model) landed(l queue.Lease) bool {
+	j := m.jobs[l.JobID]
+	return j != nil && j.state != job.Running && j.token == l.Token
+}
+
+// finish is transitions 10 to 16.
+func (m *model) finish(l queue.Lease, o queue.Outcome) (job.State, error) {
+	j := m.holder(l)
+	if j == nil {
+		if m.landed(l) {
+			return m.jobs[l.JobID].state, nil
+		}
+		return "", queue.ErrLeaseLost
+	}
+	end := string(o.Kind)
+	switch {
+	case o.Kind == queue.Completed:
+	case j.cancel != nil:
+		end = "canceled"
+	case o.Kind == queue.Fatal:
+		end = "failed"
+	case o.Kind == queue.Failed && j.failures+1 < int64(j.MaxAttempts):
+		end = "retried"
+	}
+	if last := len(j.runs) - 1; o.Kind == queue.Snoozed && last >= 0 && j.runs[last].outcome == "snoozed" && j.runs[last].number == j.claims-1 {
+		j.runs = j.runs[:last] // of consecutive snoozed runs only the last is kept
+	}
+	m.ended(j, end)
+	switch end {
+	case "completed":
+		m.enter(j, job.Completed)
+		j.result = string(o.Result)
+	case "canceled":
+		m.enter(j, job.Canceled)
+	case "failed", "retried":
+		j.failures++
+		j.err = nil
+		if o.Error != "" {
+			j.err = &o.Error
+		}
+		if end == "failed" {
+			m.enter(j, job.Failed)
+			break
+		}
+		m.wait(j, o.Delay.Milliseconds())
+		j.solo = 0
+	case "snoozed":
+		j.attempts--
+		m.wait(j, o.Delay.Milliseconds())
+		j.solo = 0
+	case "handed_back":
+		j.attempts--
+		due := j.due
+		m.wait(j, o.Delay.Milliseconds())
+		if j.solo = min(j.solo, 1); j.solo == 0 {
+			j.due = due
+		}
+	}
+	return j.state, nil
+}
+
+// wait puts a job back until later.
+func (m *model) wait(j *modelJob, ms int64) {
+	m.enter(j, job.Queued)
+	j.due = at(m.now + ms)
+	_, j.keyed = m.keyLimit(j)
+}
+
+func (m *model) ended(j *modelJob, outcome string) {
+	j.runs = append(j.runs, modelRun{j.claims, j.runner, outcome, j.started, m.now})
+}
+
+// rescue is transitions 17 to 19: it judges what was taken back.
+func (m *model) rescue(got []queue.Rescued) error {
+	n := 0
+	for _, j := range m.inOrder() {
+		if j.state != job.Running || j.lease >= m.now {
+			continue
+		}
+		n++
+		i := slices.IndexFunc(got, func(r queue.Rescued) bool { return r.ID == j.ID })
+		if i < 0 {
+			return fmt.Errorf("%s was not rescued", j.ID)
+		}
+		m.takeBack(j)
+		if r := got[i]; r.Type != j.Type || r.State != j.state || r.Crashes != j.crashes || r.Solo != (j.solo == 1) {
+			return fmt.Errorf("rescued as %+v, want %s after %d crashes, alone: %d", r, j.state, j.crashes, j.solo)
+		}
+	}
+	if n != len(got) {
+		return fmt.Errorf("%d jobs were rescued, want %d", len(got), n)
+	}
+	return nil
+}
+
+func (m *model) takeBack(j *modelJob) {
+	delay := min(300_000, int64(2000)<<min(j.crashes, 16))
+	alone := j.solo
+	switch {
+	case alone == 1: // it was only reserved
+		j.attempts--
+		m.ended(j, "handed_back")
+	case alone == 2:
+		j.crashes++
+		m.ended(j, "poisoned")
+	default:
+		j.crashes++
+		m.ended(j, "rescued")
+	}
+	switch {
+	case alone == 2:
+		m.enter(j, job.Failed)
+	case j.cancel != nil:
+		m.enter(j, job.Canceled)
+	default:
+		m.wait(j, delay)
+		if j.crashes >= 3 {
+			j.solo = 1
+		}
+	}
+	j.token = ""
+}
+
+// cancelJob is transitions 20 and 21.
+func (m *model) cancelJob(id string) error {
+	j := m.jobs[id]
+	switch {
+	case j == nil:
+		return queue.ErrNotFound
+	case j.state == job.Canceled:
+		return nil
+	case j.state.Final():
+		return queue.ErrInvalidState
+	}
+	if j.cancel == nil {
+		j.cancel = at(m.now)
+	}
+	if j.state == job.Queued {
+		m.enter(j, job.Canceled)
+	}
+	return nil
+}
+
+// retry is transition 22.
+func (m *model) retry(id string) error {
+	j := m.jobs[id]
+	switch {
+	case j == nil:
+		return queue.ErrNotFound
+	case j.state != job.Failed && j.state != job.Canceled:
+		return queue.ErrInvalidState
+	}
+	if j.Key != "" {
+		k := [2]string{j.Type, j.Key}
+		h, held := m.keys[k]
+		free := !held || h.scope == job.ScopeUntil && h.expires <= m.now
+		switch {
+		case !free && h.job != id:
+			return queue.ErrKeyInUse
+		case free:
+			m.keys[k] = hold{job: id, scope: job.ScopeActive}
+		}
+	}
+	m.wait(j, 0)
+	j.failures, j.crashes, j.cancel, j.token = 0, 0, nil, ""
+	m.tell(id, "")
+	return nil
+}
+
+// pullForward is transition 23.
+func (m *model) pullForward(typ, key string) bool {
+	h, held := m.keys[[2]string{typ, key}]
+	j := m.jobs[h.job]
+	if !held || j == nil || j.state != job.Queued || j.due == nil || *j.due <= m.now {
+		return false
+	}
+	j.due = at(m.now)
+	return true
+}
+
+// prune is transition 24, without a bound.
+func (m *model) prune(r queue.Retention) int {
+	n := 0
+	keep := map[job.State]int64{job.Completed: r.Completed.Milliseconds(), job.Canceled: r.Canceled.Milliseconds(), job.Failed: r.Failed.Milliseconds()}
+	for id, j := range m.jobs {
+		if ms := keep[j.state]; ms > 0 && j.finished != nil && *j.finished <= m.now-ms {
+			n++
+			delete(m.jobs, id)
+			for _, w := range m.jobs {
+				if end, comes := w.after[id]; comes && end != job.Completed {
+					w.after[id], w.marked = pruned, true
+				}
+			}
+		}
+	}
+	for k, h := range m.keys {
+		if h.scope == job.ScopeUntil && h.expires <= m.now {
+			n++
+			delete(m.keys, k)
+		}
+	}
+	return n
+}
+
+// setLimit stores or drops a limit.
+func (m *model) setLimit(scope, name string, l *limit) error {
+	k := [2]string{scope, name}
+	if l == nil {
+		if _, has := m.limits[k]; !has {
+			return queue.ErrNoLimit
+		}
+		delete(m.limits, k)
+		return nil
+	}
+	m.limits[k] = *l
+	for _, j := range m.jobs {
+		if _, has := m.keyLimit(j); has && j.state == job.Queued {
+			j.keyed = true
+		}
+	}
+	return nil
+}
+
+// pause stops or resumes a queue, which need not be there yet.
+func (m *model) pause(name string, paused bool) { m.queues[name] = paused }
