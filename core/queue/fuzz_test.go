@@ -53,7 +53,7 @@ func FuzzJobComesBack(f *testing.F) {
 		three, err := q.EnqueueMany(t.Context(), []job.New{neighbour("before"), n, neighbour("after")})
 		if refused != nil {
 			var inv *job.Invalid
-			if !errors.As(err, &inv) || !strings.HasPrefix(inv.Field, "jobs[1].") || !clear(inv.Reason) {
+			if !errors.As(err, &inv) || !strings.HasPrefix(inv.Field, "jobs[1].") || !oneLine(inv.Reason) {
 				t.Fatalf("refused with %q, then with %q", refused, err)
 			}
 			if jobs := count(t, q, "jobs"); jobs != 0 {
@@ -179,8 +179,8 @@ func ended(t *testing.T, q *queue.Queue, three []queue.Enqueued, n job.New, text
 	}
 }
 
-// clear says whether a reason is made for people: one short line.
-func clear(reason string) bool {
+// oneLine says whether a reason is made for people: one short line.
+func oneLine(reason string) bool {
 	return reason != "" && len(reason) < 200 && !strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == utf8.RuneError })
 }
 

@@ -93,7 +93,7 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 		return Claim{}, fmt.Errorf("claim: %w", err)
 	}
 	out.Jobs = claimedRows(res[n].Rows, before.Add(r.Lease))
-	if s.more {
+	if s.more || s.limited && len(out.Jobs) > 0 {
 		q.signal() // one batch does a bounded part of it
 	}
 	return out, nil
@@ -388,7 +388,7 @@ func (q *Queue) Look(ctx context.Context) (Sight, error) {
 		return Sight{}, fmt.Errorf("look: %w", err)
 	}
 	r := res[0].Rows[0]
-	s := Sight{due: r.Bool(1), changed: r.Bool(2), marked: r.Bool(3), Suspect: r.Bool(4), Expired: r.Bool(5)}
+	s := Sight{due: r.Bool(1), changed: r.Bool(2), marked: r.Bool(3), Suspect: r.Bool(4), Expired: r.Bool(5), limited: r.Bool(7)}
 	s.more = s.due || s.changed || s.marked
 	s.Ready = r.Bool(0) || s.more
 	if ms := r.IntPtr(6); ms != nil {
@@ -407,6 +407,7 @@ type Sight struct {
 
 	due, changed, marked bool // jobs to promote, keys to settle, jobs that waited for others
 	more                 bool // any of them: one batch may not be enough
+	limited              bool // there are limits: one claim may not bring all that they leave room for
 }
 
 // Runner is a row of the runners table.

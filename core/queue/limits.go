@@ -58,8 +58,10 @@ var sqlKeysClose = `UPDATE jobs AS j SET wait_key = ` + place + `, ready_key = N
 
 // sqlKeysOpen puts the next jobs of the changed keys into the claim index: of
 // each lane (queue and type) of a key as many as the key has room for, so that
-// one whose queue nobody works does not hold up the key's others. It walks
-// from job to job, so its cost is what it lets through.
+// one whose queue nobody works does not hold up the key's others. Its age
+// counts from now, so that keys take turns; what a negative priority made it
+// wait, it has waited already. The walk goes from job to job, so its cost is
+// what it lets through.
 var sqlKeysOpen = `WITH RECURSIVE
  open(key, room) AS MATERIALIZED (
    SELECT k.key, coalesce(` + roomInKey(`k.key`) + `, 1000000) FROM limit_keys AS k WHERE k.key IN ` + theChanged + `),
@@ -80,7 +82,7 @@ var sqlKeysOpen = `WITH RECURSIVE
      WHERE w.wait_key IS NOT NULL AND w.limit_key = p.limit_key AND w.queue = p.queue AND w.type = p.type
      AND (w.wait_key, w.seq) > (+p.wait_key, +p.seq) ORDER BY w.wait_key, w.seq LIMIT 1), n.room - 1
    FROM next AS n CROSS JOIN jobs AS p ON p.seq = n.seq WHERE n.room > 1)
- UPDATE jobs AS j SET ready_key = max(j.wait_key, c.ms - j.priority * 30000), wait_key = NULL
+ UPDATE jobs AS j SET ready_key = max(j.wait_key, c.ms - max(j.priority, 0) * 30000), wait_key = NULL
  FROM db_clock AS c WHERE j.seq IN (SELECT seq FROM next WHERE room > 0)`
 
 // sqlKeysSettled takes the marks away; a key of which nothing is left goes.

@@ -581,3 +581,15 @@ func TestAJobThatCannotRunAloneNowIsNoReasonToLookAtOnce(t *testing.T) {
 		t.Errorf("%+v, %v; want a suspect and nothing that becomes due: a runner that looked at once would find the same for ever", s, err)
 	}
 }
+
+func TestANegativePriorityIsWaitedForOnce(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	setLimit(t, q, queue.Limit{Scope: queue.LimitKey, Name: "a", MaxRunning: atMost(1)})
+	low := enqueue(t, q, job.New{LimitKey: "a", Priority: -100}) // as if it came 50 min later
+	clock.advance(time.Hour)
+	enqueue(t, q, job.New{})
+	if got := claimOne(t, q); got.JobID != low.ID {
+		t.Error("a job that was stored an hour later went first")
+	}
+}

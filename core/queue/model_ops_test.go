@@ -44,7 +44,7 @@ func want[T any](got any, v T, err error) error {
 	return nil
 }
 
-type enqueueOp struct{ jobs newJobs }
+type enqueueOp struct{ Jobs newJobs }
 
 // newJobs show themselves briefly.
 type newJobs []job.New
@@ -72,33 +72,59 @@ func (list newJobs) String() string {
 }
 
 func (o enqueueOp) do(ctx context.Context, q *queue.Queue) any {
-	if len(o.jobs) == 1 {
-		e, err := q.Enqueue(ctx, o.jobs[0])
+	if len(o.Jobs) == 1 {
+		e, err := q.Enqueue(ctx, o.Jobs[0])
 		if err != nil {
 			return answer[[]queue.Enqueued](nil, err)
 		}
 		return answer([]queue.Enqueued{e}, nil)
 	}
-	return answer(q.EnqueueMany(ctx, slices.Clone(o.jobs)))
+	return answer(q.EnqueueMany(ctx, slices.Clone(o.Jobs)))
 }
 
 func (o enqueueOp) check(m *model, got any) error {
-	for i, n := range o.jobs { // what is left out is filled in
+	for i, n := range o.Jobs { // what is left out is filled in
 		if err := n.Check(job.Known()); err != nil {
 			return err
 		}
-		o.jobs[i] = n
+		o.Jobs[i] = n
 	}
-	out, err := m.enqueue(o.jobs, false)
+	out, err := m.enqueue(o.Jobs, false)
 	return want(got, out, err)
 }
 
 type claimOp struct{ r queue.ClaimRequest }
 
-func (o claimOp) do(ctx context.Context, q *queue.Queue) any { return answer(q.Claim(ctx, o.r)) }
+// claimed is what a claim gave, and whether it asks to be made again at once.
+type claimed struct {
+	queue.Claim
+	again bool
+}
+
+func (c claimed) String() string {
+	var jobs []string
+	for _, j := range c.Jobs {
+		jobs = append(jobs, fmt.Sprintf("%s %s/%s run=%d", j.JobID, j.Queue, j.Type, j.Run))
+	}
+	return fmt.Sprintf("%v due=%v suspect=%v again=%v", jobs, c.NextDue, c.Suspect, c.again)
+}
+
+func (o claimOp) do(ctx context.Context, q *queue.Queue) any {
+	select {
+	case <-q.Ready():
+	default:
+	}
+	c, err := q.Claim(ctx, o.r)
+	select {
+	case <-q.Ready():
+		return answer(claimed{c, true}, err)
+	default:
+		return answer(claimed{c, false}, err)
+	}
+}
 
 func (o claimOp) check(m *model, got any) error {
-	a := got.(answered[queue.Claim])
+	a := got.(answered[claimed])
 	if a.err != nil {
 		return a.err
 	}
@@ -111,7 +137,7 @@ func (o claimOp) check(m *model, got any) error {
 			return fmt.Errorf("%s must run alone, and the claim does not say so", j.ID)
 		}
 	}
-	return m.claim(o.r, a.v.Jobs)
+	return m.claim(o.r, a.v.Jobs, a.v.again)
 }
 
 type claimSoloOp struct{ r queue.ClaimRequest }
@@ -216,12 +242,12 @@ func (o finishOp) check(m *model, got any) error {
 type commitOp struct {
 	l      queue.Lease
 	result string
-	jobs   newJobs
+	Jobs   newJobs
 }
 
 func (o commitOp) do(ctx context.Context, q *queue.Queue) any {
 	return answer(struct{}{}, q.Commit(ctx, o.l, json.RawMessage(o.result), func(b *queue.Batch) {
-		for _, n := range o.jobs {
+		for _, n := range o.Jobs {
 			b.Enqueue(n)
 		}
 	}))
@@ -235,14 +261,15 @@ func (o commitOp) check(m *model, got any) error {
 		}
 		return want(got, struct{}{}, err)
 	}
-	for _, n := range o.jobs {
-		n.ParentID = o.l.JobID
-		if err := n.Check(job.Known()); err != nil {
+	list := slices.Clone(o.Jobs)
+	for i := range list {
+		list[i].ParentID = o.l.JobID
+		if err := list[i].Check(job.Known()); err != nil {
 			return err
 		}
-		if _, err := m.enqueue([]job.New{n}, true); err != nil && !errors.Is(err, queue.ErrIDInUse) {
-			return err
-		}
+	}
+	if _, err := m.enqueue(list, true); err != nil {
+		return err
 	}
 	_, err := m.finish(o.l, queue.Outcome{Kind: queue.Completed, Result: json.RawMessage(o.result)})
 	return want(got, struct{}{}, err)
@@ -306,7 +333,13 @@ type pruneOp struct{ r queue.Retention }
 
 func (o pruneOp) do(ctx context.Context, q *queue.Queue) any { return answer(q.Prune(ctx, o.r, 500)) }
 
-func (o pruneOp) check(m *model, got any) error { return want(got, m.prune(o.r), nil) }
+func (o pruneOp) check(m *model, got any) error {
+	a := got.(answered[int])
+	if jobs, keys := m.prune(o.r); a.err != nil || a.v < jobs || a.v > jobs+keys {
+		return fmt.Errorf("%d pruned, %v; want %d jobs and up to %d keys", a.v, a.err, jobs, keys)
+	}
+	return nil
+}
 
 type limitOp struct {
 	l    queue.Limit
@@ -325,6 +358,10 @@ func (o limitOp) check(m *model, got any) error {
 		return want(got, struct{}{}, m.setLimit(o.l.Scope, o.l.Name, nil))
 	}
 	return want(got, struct{}{}, m.setLimit(o.l.Scope, o.l.Name, &limit{o.l.MaxRunning, o.l.Interval.Milliseconds()}))
+}
+
+func (o limitOp) String() string {
+	return fmt.Sprintf("{%s %s most=%s interval=%v drop=%v}", o.l.Scope, o.l.Name, value(o.l.MaxRunning), o.l.Interval, o.drop)
 }
 
 type pauseOp struct {

@@ -19,7 +19,7 @@ func (m *model) compare(ctx context.Context, db libsql.DB) (wrong []string, err 
 			CAST(payload_json AS BLOB), CAST(idempotency_key AS BLOB), CAST(limit_key AS BLOB), CAST(parent_id AS BLOB),
 			attempts, failures, crashes, claims, CAST(lease_token AS BLOB), lease_expires_at, CAST(claimed_by AS BLOB), heartbeat_at, cancel_requested_at, finished_at,
 			waits, solo, CAST(result_json AS BLOB), last_error, not_before, ready_key, wait_key FROM jobs ORDER BY seq`),
-		libsql.Query(`SELECT CAST(type AS BLOB), CAST(key AS BLOB), CAST(job_id AS BLOB), CAST(scope AS BLOB), expires_at FROM job_keys ORDER BY type, key`),
+		libsql.Query(`SELECT CAST(type AS BLOB), CAST(key AS BLOB), CAST(job_id AS BLOB), CAST(scope AS BLOB), expires_at FROM job_keys WHERE expires_at IS NULL OR expires_at > (SELECT ms FROM db_clock) ORDER BY type, key`),
 		libsql.Query(`SELECT CAST(job_id AS BLOB), run, CAST(runner AS BLOB), CAST(outcome AS BLOB), started_at, finished_at FROM job_runs ORDER BY job_id, run`),
 		libsql.Query(`SELECT CAST(j.id AS BLOB), CAST(l.state AS BLOB) FROM job_log AS l LEFT JOIN jobs AS j ON j.seq = l.job ORDER BY l.seq`),
 		libsql.Query(`SELECT CAST(job_id AS BLOB), CAST(after_id AS BLOB), CAST(coalesce(outcome, '') AS BLOB) FROM job_deps ORDER BY job_id, after_id`),
@@ -52,6 +52,9 @@ func (m *model) compare(ctx context.Context, db libsql.DB) (wrong []string, err 
 		got = append(got, fmt.Sprint(r.Str(0), " ", r.Str(1), " ", r.Str(2), " ", r.Str(3), " ", r.Int(4)))
 	}
 	for k, h := range m.keys {
+		if _, held := m.held(k[0], k[1]); !held {
+			continue
+		}
 		if h.scope != job.ScopeUntil {
 			h.expires = 0
 		}
@@ -144,6 +147,11 @@ func value(v *int64) string {
 func text(r libsql.Row, i int) string {
 	if r.Null(i) {
 		return "none"
+	}
+	for _, begins := range []string{comesAfter, wasPoisoned} {
+		if strings.HasPrefix(r.Str(i), begins) {
+			return fmt.Sprintf("%q", begins)
+		}
 	}
 	return fmt.Sprintf("%q", r.Str(i))
 }

@@ -22,7 +22,8 @@ type world struct {
 	q      *queue.Queue
 	m      *model
 	ids    []string
-	leases []queue.Lease // all that were ever given out: stale ones too
+	asked  map[string]job.New // the first request with each id
+	leases []queue.Lease      // all that were ever given out: stale ones too
 	tokens int
 }
 
@@ -38,7 +39,7 @@ func startWorld(t *rapid.T, q *queue.Queue) *world {
 	if _, err := q.DB().Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
-	return &world{q: q, m: newModel(modelStart)}
+	return &world{q: q, asked: map[string]job.New{}, m: newModel(modelStart)}
 }
 
 // step makes a call and holds its answer, and every row after it, against the
@@ -74,10 +75,9 @@ func (w *world) job(t *rapid.T, chains, limits bool) job.New {
 		Queue: pick(t, "queue", "", "", "b"), Priority: pick(t, "priority", 0, 0, 1, -100, 100), MaxAttempts: pick(t, "attempts", 0, 1, 2),
 		Payload: json.RawMessage(pick(t, "payload", "null", "1", `{"a":"2024-01-02"}`)), Key: pick(t, "key", "", "", "k", "l"),
 	}
-	if len(w.ids) > 0 && pick(t, "again", false, false, false, false, true) {
+	again := len(w.ids) > 0 && pick(t, "again", false, false, false, false, true)
+	if again {
 		n.ID = pick(t, "id", w.ids...)
-	} else {
-		w.ids = append(w.ids, n.ID)
 	}
 	if n.Key != "" {
 		n.KeyScope = pick(t, "scope", "", job.ScopeActive, job.ScopeUntil, job.ScopeForever)
@@ -94,7 +94,7 @@ func (w *world) job(t *rapid.T, chains, limits bool) job.New {
 	if limits {
 		n.LimitKey = pick(t, "limit key", "", "x", "y")
 	}
-	if chains && len(w.ids) > 1 && rapid.Bool().Draw(t, "comes after") {
+	if chains && len(w.ids) > 0 && rapid.Bool().Draw(t, "comes after") {
 		for _, id := range rapid.SliceOfNDistinct(rapid.SampledFrom(w.ids), 1, 2, rapid.ID).Draw(t, "after") {
 			if id != n.ID {
 				n.After = append(n.After, id)
@@ -103,6 +103,13 @@ func (w *world) job(t *rapid.T, chains, limits bool) job.New {
 		if len(n.After) > 0 {
 			n.AfterFailure = pick(t, "after failure", "", job.AfterCancel, job.AfterRun, job.AfterWait)
 		}
+	}
+	switch {
+	case !again:
+		w.ids = append(w.ids, n.ID)
+		w.asked[n.ID] = n
+	case w.m.jobs[n.ID] == nil:
+		return w.asked[n.ID] // an id stands for one request, also when its job is gone
 	}
 	return n
 }
@@ -138,17 +145,23 @@ func (w *world) id(t *rapid.T) string {
 
 // actions are all calls, each with what it is drawn from.
 func (w *world) actions(chains, limits, crashes bool) map[string]func(*rapid.T) {
-	enqueue := func(n int) func(*rapid.T) {
-		return func(t *rapid.T) {
-			var jobs []job.New
-			for range n {
-				jobs = append(jobs, w.job(t, chains, limits))
+	jobs := func(t *rapid.T, n int) []job.New {
+		var list []job.New
+		for range n {
+			j := w.job(t, chains, limits)
+			// An id that comes twice in one call is the same request twice.
+			if i := slices.IndexFunc(list, func(o job.New) bool { return o.ID == j.ID && o.Type == j.Type }); i >= 0 {
+				j = list[i]
 			}
-			w.step(t, enqueueOp{jobs})
+			list = append(list, j)
 		}
+		return list
+	}
+	enqueue := func(n int) func(*rapid.T) {
+		return func(t *rapid.T) { w.step(t, enqueueOp{jobs(t, n)}) }
 	}
 	claim := func(t *rapid.T) {
-		for _, c := range w.step(t, claimOp{w.request(t)}).(answered[queue.Claim]).v.Jobs {
+		for _, c := range w.step(t, claimOp{w.request(t)}).(answered[claimed]).v.Jobs {
 			w.leases = append(w.leases, c.Lease)
 		}
 	}
@@ -180,11 +193,7 @@ func (w *world) actions(chains, limits, crashes bool) map[string]func(*rapid.T) 
 			w.step(t, heartbeatOp{[]queue.Lease{w.lease(t), w.lease(t)}[:pick(t, "leases", 1, 2)], pick(t, "lease", time.Second, time.Minute)})
 		},
 		"commit": func(t *rapid.T) {
-			var jobs []job.New
-			for range pick(t, "follow-ups", 0, 1, 2) {
-				jobs = append(jobs, w.job(t, chains, limits))
-			}
-			w.step(t, commitOp{w.lease(t), pick(t, "result", "null", `"done"`), jobs})
+			w.step(t, commitOp{w.lease(t), pick(t, "result", "null", `"done"`), jobs(t, pick(t, "follow-ups", 0, 1, 2))})
 		},
 		"cancel": func(t *rapid.T) { w.step(t, cancelOp{w.id(t)}) },
 		"retry":  func(t *rapid.T) { w.step(t, retryOp{w.id(t)}) },
@@ -227,7 +236,13 @@ func (w *world) actions(chains, limits, crashes bool) map[string]func(*rapid.T) 
 				w.leases = append(w.leases, c.Lease)
 			}
 		}
-		all["begin alone"] = func(t *rapid.T) { w.step(t, beginSoloOp{w.lease(t)}) }
+		all["begin alone"] = func(t *rapid.T) {
+			l := w.lease(t)
+			if j := w.m.holder(l); j != nil && j.solo == 0 {
+				t.Skip("it is not reserved")
+			}
+			w.step(t, beginSoloOp{l})
+		}
 		all["hand back alone"] = func(t *rapid.T) {
 			w.step(t, finishOp{w.lease(t), queue.Outcome{Kind: queue.HandedBack, Delay: pick(t, "delay", 0, 30*time.Second)}})
 		}

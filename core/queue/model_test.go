@@ -45,11 +45,11 @@ type modelJob struct {
 	cancel    *int64 // when that was asked for
 	finished  *int64
 
-	waits  bool
-	after  map[string]job.State // how each ended; "" while it has not
-	marked bool                 // one of them has ended and nobody has looked
-	solo   int
-	keyed  bool // its key had a limit at some time since it was last queued
+	waits bool
+	after map[string]job.State // how each ended; "" while it has not
+	marks map[string]bool      // which of them ended since somebody looked
+	solo  int
+	keyed bool // its key had a limit at some time since it was last queued
 
 	result string
 	err    *string
@@ -90,7 +90,7 @@ func (m *model) clone() *model {
 	c.jobs = make(map[string]*modelJob, len(m.jobs))
 	for id, j := range m.jobs {
 		copied := *j
-		copied.after = maps.Clone(j.after)
+		copied.after, copied.marks = maps.Clone(j.after), maps.Clone(j.marks)
 		copied.runs, copied.log = slices.Clone(j.runs), slices.Clone(j.log)
 		c.jobs[id] = &copied
 	}
@@ -124,52 +124,52 @@ func (m *model) enter(j *modelJob, s job.State) {
 func (m *model) tell(id string, end job.State) {
 	for _, w := range m.jobs {
 		if _, comes := w.after[id]; comes {
-			w.after[id], w.marked = end, end != ""
+			w.after[id], w.marks[id] = end, end != ""
 		}
 	}
 }
 
 func at(ms int64) *int64 { return &ms }
 
-// enqueue is transition 1 for several jobs, all or none. Of a batch that a
-// handler hands over, a job to come after that is not stored counts as pruned.
+// enqueue is transition 1 for several jobs, all or none. Of those that a
+// handler hands over, one with the id of another type's is left out, and a job
+// to come after that is not stored counts as pruned.
 func (m *model) enqueue(list []job.New, handedOver bool) ([]queue.Enqueued, error) {
 	trial := m.clone()
 	var out []queue.Enqueued
 	var problem error
-	for _, n := range list {
-		e, err := trial.enqueueOne(n, handedOver)
-		if problem == nil || errors.Is(err, queue.ErrIDInUse) {
-			problem = cmpErr(err, problem)
+	standsFor := map[string]string{} // of the jobs of this call
+	for i, n := range list {
+		e, err := trial.enqueueOne(n, standsFor, handedOver)
+		if slices.ContainsFunc(list[:i], func(o job.New) bool { return o.ID == n.ID && o.Type != n.Type }) {
+			err = queue.ErrIDInUse
+		}
+		switch {
+		case err == nil:
+			standsFor[n.ID] = e.ID
+		case !handedOver && (problem == nil || errors.Is(err, queue.ErrIDInUse)):
+			problem = err
 		}
 		out = append(out, e)
 	}
 	if problem != nil {
 		return nil, problem
 	}
+	for i, e := range out { // the answer is given when all are stored
+		out[i].Pruned = e.Duplicate && trial.jobs[e.ID] == nil
+	}
 	*m = *trial
 	return out, nil
 }
 
-func cmpErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
-}
-
 var errUnknownAfter = errors.New("comes after a job that is not stored")
 
-func (m *model) enqueueOne(n job.New, handedOver bool) (queue.Enqueued, error) {
+func (m *model) enqueueOne(n job.New, standsFor map[string]string, handedOver bool) (queue.Enqueued, error) {
 	if err := n.Check(job.Known()); err != nil {
 		return queue.Enqueued{}, err
 	}
 	if _, known := m.queues[n.Queue]; !known {
 		m.queues[n.Queue] = false
-	}
-	k := [2]string{n.Type, n.Key}
-	if h := m.keys[k]; n.Key != "" && h.scope == job.ScopeUntil && h.expires <= m.now {
-		delete(m.keys, k)
 	}
 	if j := m.jobs[n.ID]; j != nil {
 		if j.Type != n.Type {
@@ -177,11 +177,15 @@ func (m *model) enqueueOne(n job.New, handedOver bool) (queue.Enqueued, error) {
 		}
 		return queue.Enqueued{ID: n.ID}, nil
 	}
-	after := map[string]job.State{}
+	after, marks := map[string]job.State{}, map[string]bool{}
 	for _, id := range n.After {
+		holder, here := standsFor[id]
+		if here {
+			id = holder // of its key
+		}
 		other := m.jobs[id]
 		switch {
-		case other == nil && !handedOver:
+		case other == nil && !here && !handedOver:
 			return queue.Enqueued{}, errUnknownAfter
 		case other == nil:
 			after[id] = pruned
@@ -190,16 +194,17 @@ func (m *model) enqueueOne(n job.New, handedOver bool) (queue.Enqueued, error) {
 		default:
 			after[id] = ""
 		}
+		marks[id] = after[id] != ""
 	}
 	if n.Key != "" {
-		if h, held := m.keys[k]; held && h.job != n.ID {
+		if h, held := m.held(n.Type, n.Key); held && h.job != n.ID {
 			return queue.Enqueued{ID: h.job, Duplicate: true, Pruned: m.jobs[h.job] == nil}, nil
 		} else if !held {
-			m.keys[k] = hold{n.ID, n.KeyScope, m.now + n.KeyTTL.Milliseconds()}
+			m.keys[[2]string{n.Type, n.Key}] = hold{n.ID, n.KeyScope, m.now + n.KeyTTL.Milliseconds()}
 		}
 	}
 	m.stored++
-	j := &modelJob{New: n, seq: m.stored, state: job.Queued, created: m.now, after: after, waits: len(after) > 0, marked: len(after) > 0, log: []job.State{job.Queued}}
+	j := &modelJob{New: n, seq: m.stored, state: job.Queued, created: m.now, after: after, marks: marks, waits: len(after) > 0, log: []job.State{job.Queued}}
 	switch {
 	case !n.NotBefore.IsZero():
 		j.due = at(n.NotBefore.UnixMilli())
@@ -207,33 +212,48 @@ func (m *model) enqueueOne(n job.New, handedOver bool) (queue.Enqueued, error) {
 		j.due = at(m.now + n.Delay.Milliseconds())
 	}
 	m.jobs[n.ID] = j
-	_, j.keyed = m.keyLimit(j)
+	j.keyed = m.takesTurns(j)
 	return queue.Enqueued{ID: n.ID}, nil
 }
 
-// lineUp is transitions 4 and 5, for the jobs that were marked before.
+// How the errors begin of a job that was canceled with another, and of one
+// that was poisoned.
+const (
+	comesAfter  = "it was to come after job "
+	wasPoisoned = "poisoned: "
+)
+
+// lineUp is transitions 4 and 5, for the jobs that were marked before: what it
+// cancels marks others for the next time.
 func (m *model) lineUp() {
 	var marked []*modelJob
-	for _, j := range m.inOrder() {
-		if j.marked {
+	for _, j := range m.jobs {
+		if slices.Contains(slices.Collect(maps.Values(j.marks)), true) {
 			marked = append(marked, j)
-			j.marked = false
+			clear(j.marks)
 		}
 	}
-	for _, j := range marked {
-		if !j.waits {
-			continue
-		}
-		open, bad, gone := false, false, false
+	ended := func(j *modelJob) (open, bad, gone bool) {
 		for _, end := range j.after {
 			open = open || end == ""
 			bad = bad || end != "" && end != job.Completed
 			gone = gone || end == pruned
 		}
-		switch {
-		case j.AfterFailure == job.AfterCancel && bad, j.AfterFailure == job.AfterWait && gone:
-			m.enter(j, job.Canceled)
-		case !open && (!bad || j.AfterFailure == job.AfterRun):
+		return open, bad, gone
+	}
+	var canceled []*modelJob
+	for _, j := range marked {
+		if _, bad, gone := ended(j); j.waits && (j.AfterFailure == job.AfterCancel && bad || j.AfterFailure == job.AfterWait && gone) {
+			canceled = append(canceled, j)
+		}
+	}
+	for _, j := range canceled {
+		m.enter(j, job.Canceled)
+		why := comesAfter
+		j.err = &why
+	}
+	for _, j := range marked {
+		if open, bad, _ := ended(j); !open && (!bad || j.AfterFailure == job.AfterRun) {
 			j.waits = false
 		}
 	}
@@ -254,7 +274,7 @@ func (m *model) latest(j *modelJob) int64 {
 	if !j.keyed {
 		return j.natural()
 	}
-	return max(j.natural(), m.now-int64(j.Priority)*30_000)
+	return max(j.natural(), m.now-int64(max(j.Priority, 0))*30_000)
 }
 
 // behind says that a stands behind b in line for sure.
@@ -274,6 +294,14 @@ func (m *model) keyLimit(j *modelJob) (limit, bool) {
 		l, has = m.limits[[2]string{queue.LimitKey, queue.EachKey}]
 	}
 	return l, has
+}
+
+// limited says that there is a limit which j falls under.
+func (m *model) limited(j *modelJob) bool {
+	_, key := m.keyLimit(j)
+	_, of := m.limits[[2]string{queue.LimitQueue, j.Queue}]
+	_, typ := m.limits[[2]string{queue.LimitType, j.Type}]
+	return key || of || typ
 }
 
 // full says that a limit keeps j from starting while the others of its queue,
@@ -320,8 +348,10 @@ func (m *model) start(j *modelJob, r queue.ClaimRequest) {
 	j.keyed = false
 }
 
-// claim is transition 6: it judges what the queue gave out.
-func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed) error {
+// claim is transition 6: it judges what the queue gave out. again says that the
+// claim is to be made again at once, because it may not have brought all that
+// limits leave room for.
+func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed, again bool) error {
 	m.lineUp()
 	if len(got) > r.Limit {
 		return fmt.Errorf("%d jobs, and %d were asked for", len(got), r.Limit)
@@ -357,11 +387,9 @@ func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed) error {
 		}
 		switch {
 		case m.full(j, before):
-		case overtaken:
+		case overtaken && !(again && m.limited(j)):
 			return fmt.Errorf("%s was overtaken", j.ID)
-		case len(taken) < r.Limit && (!j.keyed || len(taken) == 0):
-			// One claim may not bring all that a key has room for; it says so
-			// by bringing something.
+		case len(taken) < r.Limit && (len(taken) == 0 || !again):
 			return fmt.Errorf("%s was left behind", j.ID)
 		}
 	}
@@ -387,7 +415,10 @@ func (m *model) same(j *modelJob, c queue.Claimed, r queue.ClaimRequest) error {
 func (m *model) claimSolo(r queue.ClaimRequest, got *queue.Claimed) error {
 	for _, j := range m.inOrder() {
 		may := m.mayRun(j, r) && j.solo == 1 && !m.full(j, nil)
+		_, limited := m.keyLimit(j)
 		switch {
+		case may && got == nil && limited && m.next[j.LimitKey] > 0:
+			// That the key's next start may come is noted by a claim first.
 		case may && got == nil:
 			return fmt.Errorf("%s was left behind", j.ID)
 		case got == nil || got.JobID != j.ID:
@@ -481,7 +512,17 @@ func (m *model) finish(l queue.Lease, o queue.Outcome) (job.State, error) {
 func (m *model) wait(j *modelJob, ms int64) {
 	m.enter(j, job.Queued)
 	j.due = at(m.now + ms)
-	_, j.keyed = m.keyLimit(j)
+	j.keyed = m.takesTurns(j)
+}
+
+// takesTurns says that the key of j has a limit, or still has jobs in line from
+// when it had one.
+func (m *model) takesTurns(j *modelJob) bool {
+	_, has := m.keyLimit(j)
+	for _, o := range m.jobs {
+		has = has || j.LimitKey != "" && o.LimitKey == j.LimitKey && o.keyed && o.state == job.Queued
+	}
+	return has
 }
 
 func (m *model) ended(j *modelJob, outcome string) {
@@ -528,6 +569,8 @@ func (m *model) takeBack(j *modelJob) {
 	switch {
 	case alone == 2:
 		m.enter(j, job.Failed)
+		why := wasPoisoned
+		j.err = &why
 	case j.cancel != nil:
 		m.enter(j, job.Canceled)
 	default:
@@ -569,14 +612,11 @@ func (m *model) retry(id string) error {
 		return queue.ErrInvalidState
 	}
 	if j.Key != "" {
-		k := [2]string{j.Type, j.Key}
-		h, held := m.keys[k]
-		free := !held || h.scope == job.ScopeUntil && h.expires <= m.now
-		switch {
-		case !free && h.job != id:
+		switch h, held := m.held(j.Type, j.Key); {
+		case held && h.job != id:
 			return queue.ErrKeyInUse
-		case free:
-			m.keys[k] = hold{job: id, scope: job.ScopeActive}
+		case !held:
+			m.keys[[2]string{j.Type, j.Key}] = hold{job: id, scope: job.ScopeActive}
 		}
 	}
 	m.wait(j, 0)
@@ -587,37 +627,45 @@ func (m *model) retry(id string) error {
 
 // pullForward is transition 23.
 func (m *model) pullForward(typ, key string) bool {
-	h, held := m.keys[[2]string{typ, key}]
+	h, held := m.held(typ, key)
 	j := m.jobs[h.job]
-	if !held || j == nil || j.state != job.Queued || j.due == nil || *j.due <= m.now {
+	if !held || j == nil || j.state != job.Queued || j.waits || j.due == nil || *j.due <= m.now {
 		return false
 	}
 	j.due = at(m.now)
 	return true
 }
 
-// prune is transition 24, without a bound.
-func (m *model) prune(r queue.Retention) int {
-	n := 0
+// held says who holds a key, if it has not expired.
+func (m *model) held(typ, key string) (hold, bool) {
+	h, has := m.keys[[2]string{typ, key}]
+	if !has || h.scope == job.ScopeUntil && h.expires <= m.now {
+		return hold{}, false
+	}
+	return h, true
+}
+
+// prune is transition 24, without a bound. An expired key may have gone before.
+func (m *model) prune(r queue.Retention) (jobs, keys int) {
 	keep := map[job.State]int64{job.Completed: r.Completed.Milliseconds(), job.Canceled: r.Canceled.Milliseconds(), job.Failed: r.Failed.Milliseconds()}
 	for id, j := range m.jobs {
 		if ms := keep[j.state]; ms > 0 && j.finished != nil && *j.finished <= m.now-ms {
-			n++
+			jobs++
 			delete(m.jobs, id)
 			for _, w := range m.jobs {
 				if end, comes := w.after[id]; comes && end != job.Completed {
-					w.after[id], w.marked = pruned, true
+					w.after[id], w.marks[id] = pruned, true
 				}
 			}
 		}
 	}
 	for k, h := range m.keys {
 		if h.scope == job.ScopeUntil && h.expires <= m.now {
-			n++
+			keys++
 			delete(m.keys, k)
 		}
 	}
-	return n
+	return jobs, keys
 }
 
 // setLimit stores or drops a limit.

@@ -178,6 +178,9 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 	for i := range jobs {
 		n := &jobs[i]
 		guarded = guarded || len(n.After) > 0 || len(jobs) > 1 && n.ID != ""
+		if before, again := stored[n.ID]; again && before.Type != n.Type {
+			return nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
+		}
 		var err error
 		if items[i], err = q.encode(ctx, n, stored); err != nil {
 			return nil, inItem(err, i, len(jobs))

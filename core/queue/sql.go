@@ -29,6 +29,7 @@ func lineUp(condition string) string {
 // opEnqueue stores jobs. Items: id, type, queue, prio, max, delay (ms), nb
 // (ms), payload (text), key, scope, ttl (ms), limit, parent, trace, after (see
 // sqlAfter), fail (what becomes of it when one of those did not complete).
+// An id that comes twice is one job, the first: the second takes no key.
 // Answer: the id that stands for the item, whether it is another job's,
 // whether that one was pruned, whether the id is taken by a job of another
 // type.
@@ -43,8 +44,9 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 
 	`INSERT INTO job_keys(type, key, job_id, scope, expires_at, created_at)
 	 SELECT e.value->>'type', e.value->>'key', e.value->>'id', e.value->>'scope', c.ms + (e.value->>'ttl'), c.ms
-	 FROM json_each(?) AS e, db_clock AS c
-	 WHERE e.value->>'key' IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id')
+	 FROM (SELECT key, value, row_number() OVER (PARTITION BY value->>'id' ORDER BY key) AS nth FROM json_each(?1)
+	   WHERE EXISTS (SELECT 1 FROM json_each(?1) WHERE value->>'key' IS NOT NULL)) AS e, db_clock AS c
+	 WHERE e.nth = 1 AND e.value->>'key' IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id')
 	 ORDER BY e.key ON CONFLICT DO NOTHING`,
 
 	`INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
@@ -91,13 +93,15 @@ const sqlUnknownAfter = `SELECT e.key, a.key FROM ` + unknownAfter + ` ORDER BY 
 // sqlAfter records which jobs an item comes after: its after is a list of
 // {id}, and of {id, new, type, key} for those that are stored by the same call
 // and may turn out to be duplicates. The jobs of one that has ended already
-// are marked, so that the next claim looks at it.
+// are marked, so that the next claim looks at it. A repeat, which finds what
+// the job comes after, adds nothing.
 const sqlAfter = `INSERT INTO job_deps(job_id, after_id, outcome, marked, created_at)
  SELECT d.job_id, d.after_id, CASE WHEN o.id IS NULL THEN 'pruned' WHEN o.finished_at IS NOT NULL THEN o.state END,
    o.id IS NULL OR o.finished_at IS NOT NULL, (SELECT ms FROM db_clock)
- FROM (SELECT j.id AS job_id, coalesce(
+ FROM (SELECT j.id AS job_id, coalesce((SELECT s.id FROM jobs AS s WHERE s.id = a.value->>'id'),
          (SELECT k.job_id FROM job_keys AS k WHERE k.type = a.value->>'type' AND k.key = a.value->>'key'), a.value->>'id') AS after_id
-       FROM json_each(?) AS e CROSS JOIN json_each(e.value, '$.after') AS a JOIN jobs AS j ON j.id = e.value->>'id' AND j.waits = 1) AS d
+       FROM json_each(?) AS e CROSS JOIN json_each(e.value, '$.after') AS a JOIN jobs AS j ON j.id = e.value->>'id' AND j.waits = 1
+       WHERE NOT EXISTS (SELECT 1 FROM job_deps AS x WHERE x.job_id = j.id)) AS d
  LEFT JOIN jobs AS o ON o.id = d.after_id WHERE true ON CONFLICT DO NOTHING`
 
 // What moves jobs into the claim index. Each takes a bounded number of rows;
@@ -233,7 +237,8 @@ const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE r
  EXISTS (SELECT 1 FROM job_deps INDEXED BY job_deps_marked WHERE marked > 0 AND marked = 1),
  alone.at <= c.ms,
  EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_lease WHERE state = 'running' AND lease_expires_at < c.ms),
- nullif(min(coalesce(due.at, 1 << 60), coalesce(next.at, 1 << 60), iif(alone.at > c.ms, alone.at, 1 << 60)), 1 << 60) - c.ms
+ nullif(min(coalesce(due.at, 1 << 60), coalesce(next.at, 1 << 60), iif(alone.at > c.ms, alone.at, 1 << 60)), 1 << 60) - c.ms,
+ EXISTS (SELECT 1 FROM limits)
  FROM db_clock AS c,
  (SELECT min(not_before) AS at FROM jobs INDEXED BY jobs_due
   WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0 AND not_before IS NOT NULL) AS due,
@@ -364,8 +369,8 @@ const sqlCancel = `UPDATE jobs SET
 const sqlCancelRequested = `SELECT CAST(id AS BLOB) FROM jobs INDEXED BY jobs_cancel
  WHERE state = 'running' AND cancel_requested_at IS NOT NULL AND claimed_by = ?`
 
-// Retry by hand. The key is taken again if it is free; if another job has it,
-// the guard stops the batch.
+// Retry by hand. The key is taken again if it is free, or expired; if another
+// job has it, the guard stops the batch.
 const sqlRetryGuardState = `SELECT length(json(iif(EXISTS (
   SELECT 1 FROM jobs WHERE id = ? AND state IN ('failed', 'canceled')), '{}', 'not final')))`
 
@@ -377,7 +382,7 @@ const sqlRetryKey = `INSERT INTO job_keys(type, key, job_id, scope, expires_at, 
  SELECT j.type, j.idempotency_key, j.id, 'active', NULL, c.ms FROM jobs AS j, db_clock AS c
  WHERE j.id = ? AND j.idempotency_key IS NOT NULL
  ON CONFLICT DO UPDATE SET job_id = excluded.job_id, scope = excluded.scope, expires_at = NULL, created_at = excluded.created_at
- WHERE job_keys.job_id <> excluded.job_id`
+ WHERE job_keys.job_id <> excluded.job_id OR job_keys.expires_at <= excluded.created_at`
 
 var sqlRetry = `UPDATE jobs AS j SET state = 'queued', failures = 0, crashes = 0, cancel_requested_at = NULL,
    finished_at = NULL, not_before = c.ms, lease_token = NULL, updated_at = c.ms,
@@ -389,7 +394,7 @@ var sqlPullForward = `UPDATE jobs AS j SET not_before = c.ms, updated_at = c.ms,
    ready_key = iif(` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(` + isLimited + `, c.ms - j.priority * 30000, NULL)
  FROM db_clock AS c WHERE j.seq IN (
    SELECT o.seq FROM job_keys AS k JOIN jobs AS o ON o.id = k.job_id
-   WHERE k.type = ? AND k.key = ? AND o.state = 'queued' AND o.waits = 0 AND o.solo = 0 AND o.not_before > (SELECT ms FROM db_clock)) RETURNING seq`
+   WHERE k.type = ? AND k.key = ? AND (k.expires_at IS NULL OR k.expires_at > (SELECT ms FROM db_clock)) AND o.state = 'queued' AND o.waits = 0 AND o.solo = 0 AND o.not_before > (SELECT ms FROM db_clock)) RETURNING seq`
 
 const jobColumns = `seq, CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), CAST(state AS BLOB), priority,
  attempts, max_attempts, failures, crashes, CAST(payload_json AS BLOB), CAST(result_json AS BLOB), last_error,

@@ -43,6 +43,7 @@ var rules = []rule{
 	{"a job that waits for others waits for one that has not ended, or will be looked at", `SELECT CAST(j.id AS BLOB), 'nothing ends its wait' FROM jobs AS j
 	 WHERE j.waits = 1 AND NOT EXISTS (SELECT 1 FROM job_deps AS d WHERE d.job_id = j.id AND (d.outcome IS NULL OR d.marked > 0 OR (j.after_failure = 'wait' AND d.outcome IN ('failed', 'canceled'))))`},
 	{"what a job comes after has the outcome it had", `SELECT CAST(d.job_id AS BLOB), 'after ' || d.after_id FROM job_deps AS d JOIN jobs AS o ON o.id = d.after_id
+	 JOIN jobs AS j ON j.id = d.job_id AND j.seq > o.seq -- one that was stored again after it was pruned is another
 	 WHERE d.outcome IS NOT iif(o.finished_at IS NULL, NULL, o.state)`},
 	{"a job that waits for room in its key has a key that is looked after", `SELECT CAST(j.id AS BLOB), 'key ' || j.limit_key FROM jobs AS j
 	 WHERE j.wait_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM limit_keys AS k WHERE k.key = j.limit_key AND k.next_at >= 0)`},
