@@ -11,10 +11,9 @@ import (
 	"github.com/postroom/postroom/core/libsql"
 )
 
-// compare holds every row of the database against the model and returns what
-// is not the same.
-func (m *model) compare(ctx context.Context, db libsql.DB) (wrong []string, err error) {
-	res, err := db.Read(ctx,
+// rows reads all that compare needs, on one snapshot.
+func rows(ctx context.Context, db libsql.DB) ([]libsql.Result, error) {
+	return db.Read(ctx,
 		libsql.Query(`SELECT CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), CAST(state AS BLOB), priority, max_attempts, created_at,
 			CAST(payload_json AS BLOB), CAST(idempotency_key AS BLOB), CAST(limit_key AS BLOB), CAST(parent_id AS BLOB),
 			attempts, failures, crashes, claims, CAST(lease_token AS BLOB), lease_expires_at, CAST(claimed_by AS BLOB), heartbeat_at, cancel_requested_at, finished_at,
@@ -25,9 +24,11 @@ func (m *model) compare(ctx context.Context, db libsql.DB) (wrong []string, err 
 		libsql.Query(`SELECT CAST(job_id AS BLOB), CAST(after_id AS BLOB), CAST(coalesce(outcome, '') AS BLOB) FROM job_deps ORDER BY job_id, after_id`),
 		libsql.Query(`SELECT CAST(name AS BLOB), paused FROM queues ORDER BY name`),
 	)
-	if err != nil {
-		return nil, err
-	}
+}
+
+// compare holds every row of the database against the model and returns what
+// is not the same.
+func (m *model) compare(res []libsql.Result) (wrong []string) {
 	differ := func(what, got, want string) {
 		if got != want {
 			wrong = append(wrong, fmt.Sprintf("%s is\n\t%s\nin the database, and\n\t%s\nin the model", what, got, want))
@@ -104,7 +105,17 @@ func (m *model) compare(ctx context.Context, db libsql.DB) (wrong []string, err 
 			wrong = append(wrong, fmt.Sprintf("queue %s is known: %v, paused: %v, want %v", name, known, got, want))
 		}
 	}
-	return wrong, nil
+	return wrong
+}
+
+// fingerprint is all of the model as text, so that two can be compared.
+func (m *model) fingerprint() string {
+	var b strings.Builder
+	fmt.Fprintln(&b, m.now, m.keys, m.queues, m.next) // maps print in the order of their keys
+	for _, j := range m.inOrder() {
+		fmt.Fprintln(&b, m.jobLine(j), j.runs, j.log, j.keyed, j.lined)
+	}
+	return b.String()
 }
 
 // jobLine is a row as a line, but for where it waits.

@@ -53,11 +53,11 @@ func (w *world) step(t *rapid.T, o op) any {
 		t.Log(err)
 		t.Fatal("the answer is not the model's")
 	}
-	wrong, err := w.m.compare(t.Context(), w.q.DB())
+	all, err := rows(t.Context(), w.q.DB())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(wrong) > 0 {
+	if wrong := w.m.compare(all); len(wrong) > 0 {
 		t.Log(strings.Join(wrong, "\n"))
 		t.Fatal("the rows are not the model's")
 	}
@@ -114,6 +114,20 @@ func (w *world) job(t *rapid.T, chains, limits bool) job.New {
 	return n
 }
 
+// jobs draws several for one call, in which an id that comes twice is the same
+// request twice.
+func (w *world) jobs(t *rapid.T, n int, chains, limits bool) []job.New {
+	var list []job.New
+	for range n {
+		j := w.job(t, chains, limits)
+		if i := slices.IndexFunc(list, func(o job.New) bool { return o.ID == j.ID && o.Type == j.Type }); i >= 0 {
+			j = list[i]
+		}
+		list = append(list, j)
+	}
+	return list
+}
+
 func (w *world) request(t *rapid.T) queue.ClaimRequest {
 	w.tokens++
 	r := queue.ClaimRequest{
@@ -145,20 +159,8 @@ func (w *world) id(t *rapid.T) string {
 
 // actions are all calls, each with what it is drawn from.
 func (w *world) actions(chains, limits, crashes bool) map[string]func(*rapid.T) {
-	jobs := func(t *rapid.T, n int) []job.New {
-		var list []job.New
-		for range n {
-			j := w.job(t, chains, limits)
-			// An id that comes twice in one call is the same request twice.
-			if i := slices.IndexFunc(list, func(o job.New) bool { return o.ID == j.ID && o.Type == j.Type }); i >= 0 {
-				j = list[i]
-			}
-			list = append(list, j)
-		}
-		return list
-	}
 	enqueue := func(n int) func(*rapid.T) {
-		return func(t *rapid.T) { w.step(t, enqueueOp{jobs(t, n)}) }
+		return func(t *rapid.T) { w.step(t, enqueueOp{w.jobs(t, n, chains, limits)}) }
 	}
 	claim := func(t *rapid.T) {
 		for _, c := range w.step(t, claimOp{w.request(t)}).(answered[claimed]).v.Jobs {
@@ -193,7 +195,7 @@ func (w *world) actions(chains, limits, crashes bool) map[string]func(*rapid.T) 
 			w.step(t, heartbeatOp{[]queue.Lease{w.lease(t), w.lease(t)}[:pick(t, "leases", 1, 2)], pick(t, "lease", time.Second, time.Minute)})
 		},
 		"commit": func(t *rapid.T) {
-			w.step(t, commitOp{w.lease(t), pick(t, "result", "null", `"done"`), jobs(t, pick(t, "follow-ups", 0, 1, 2))})
+			w.step(t, commitOp{w.lease(t), pick(t, "result", "null", `"done"`), w.jobs(t, pick(t, "follow-ups", 0, 1, 2), chains, limits)})
 		},
 		"cancel": func(t *rapid.T) { w.step(t, cancelOp{w.id(t)}) },
 		"retry":  func(t *rapid.T) { w.step(t, retryOp{w.id(t)}) },

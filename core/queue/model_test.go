@@ -23,6 +23,11 @@ type model struct {
 	queues map[string]bool    // whether each is paused
 	limits map[[2]string]limit
 	next   map[string]int64 // of a limit key: before when no job of it may start
+
+	// crowd says that others are at work at the same time. A claim looks before
+	// it writes, so it may not see what has just become claimable: only what
+	// stood in line before the crowd came must not be left behind.
+	crowd bool
 }
 
 // modelJob is a row of jobs with what belongs to it.
@@ -50,6 +55,7 @@ type modelJob struct {
 	marks map[string]bool      // which of them ended since somebody looked
 	solo  int
 	keyed bool // its key had a limit at some time since it was last queued
+	lined bool // it stands in line since before the crowd came
 
 	result string
 	err    *string
@@ -107,6 +113,7 @@ func (m *model) inOrder() []*modelJob {
 func (m *model) enter(j *modelJob, s job.State) {
 	j.state = s
 	j.log = append(j.log, s)
+	j.lined = false
 	j.runner, j.lease = "", 0
 	j.finished = nil
 	if !s.Final() {
@@ -373,7 +380,7 @@ func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed, again bool) err
 		taken = append(taken, j)
 	}
 	for _, j := range m.inOrder() {
-		if !m.mayRun(j, r) || j.solo > 0 || slices.Contains(taken, j) {
+		if !m.mayRun(j, r) || j.solo > 0 || slices.Contains(taken, j) || m.crowd && (!j.lined || m.limited(j)) {
 			continue
 		}
 		var before []*modelJob
@@ -387,7 +394,7 @@ func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed, again bool) err
 		}
 		switch {
 		case m.full(j, before):
-		case overtaken && !(again && m.limited(j)):
+		case overtaken && (!again || !m.limited(j)):
 			return fmt.Errorf("%s was overtaken", j.ID)
 		case len(taken) < r.Limit && (len(taken) == 0 || !again):
 			return fmt.Errorf("%s was left behind", j.ID)
@@ -555,11 +562,11 @@ func (m *model) rescue(got []queue.Rescued) error {
 func (m *model) takeBack(j *modelJob) {
 	delay := min(300_000, int64(2000)<<min(j.crashes, 16))
 	alone := j.solo
-	switch {
-	case alone == 1: // it was only reserved
+	switch alone {
+	case 1: // it was only reserved
 		j.attempts--
 		m.ended(j, "handed_back")
-	case alone == 2:
+	case 2:
 		j.crashes++
 		m.ended(j, "poisoned")
 	default:
@@ -567,12 +574,12 @@ func (m *model) takeBack(j *modelJob) {
 		m.ended(j, "rescued")
 	}
 	switch {
+	case j.cancel != nil:
+		m.enter(j, job.Canceled)
 	case alone == 2:
 		m.enter(j, job.Failed)
 		why := wasPoisoned
 		j.err = &why
-	case j.cancel != nil:
-		m.enter(j, job.Canceled)
 	default:
 		m.wait(j, delay)
 		if j.crashes >= 3 {
