@@ -291,7 +291,8 @@ const (
 
 	// Where another program has put a message: 1 place (JSON), 2 and 3 the
 	// hashes of its file, 4 account, 5 unique name.
-	sqlFileSeen = `UPDATE messages SET raw_json = json_patch(raw_json, ?1), file_dir = ?2, file_name = ?3, updated_at = c.ms
+	sqlFileSeen = `UPDATE messages SET raw_json = json_patch(raw_json, ?1), file_dir = ?2, file_name = ?3,
+   updated_at = iif(json_patch(raw_json, ?1) = json(raw_json), updated_at, c.ms) -- a place that is known is no change
  FROM db_clock AS c WHERE account_id = ?4 AND provider_message_id = ?5`
 
 	// The files of one folder that are no longer there, and were seen nowhere else.
