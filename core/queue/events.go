@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -190,7 +191,7 @@ func (e *Events) Listen(ctx context.Context, from *EventID, filter EventFilter) 
 	if closed {
 		return nil, ErrEventsClosed
 	}
-	l := &Listener{e: e, filter: filter, news: make(chan struct{}, 1)}
+	l := &Listener{e: e, filter: filter, news: make(chan struct{}, 1), at: EventID{Seq: math.MaxInt64}}
 	if from != nil {
 		l.at = *from
 	}
@@ -311,7 +312,7 @@ func (e *Events) admit(l *Listener) {
 	case e.stop == nil:
 		var ctx context.Context
 		ctx, e.stop = context.WithCancel(context.Background())
-		e.at, e.trouble = l.until, ""
+		e.at = l.until
 		e.q.sys.Go("events", func() { e.read(ctx) })
 	case e.at.Epoch != l.until.Epoch: // one of the two has yet to see that the epoch changed
 		select {
