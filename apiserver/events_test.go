@@ -12,6 +12,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -374,6 +376,66 @@ func TestAProcessEndsItsStreams(t *testing.T) {
 	p.ends(exitFine)
 	if log := p.log.String(); strings.Contains(log, "cut off") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// A backup that is put in place takes numbers back that were given out.
+func TestARestoredBackupResetsTheListeners(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "postroom.db")
+	start := func() *process { return startProcess(t, "paths.database="+path, "app.drain_delay=0s") }
+	enqueue := func(p *process) string {
+		return send(t, "POST", p.url+"/v1/jobs", strings.NewReader(`{"type":"x"}`), "Content-Type", "application/json").is(201)["id"].(string)
+	}
+	putBack := func(away string) {
+		move(t, path, away)
+		for _, suffix := range []string{"-wal", ""} {
+			data, err := os.ReadFile(away + suffix)
+			if err == nil {
+				err = os.WriteFile(path+suffix, data, 0o600)
+			}
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantReset := func(l *listener, last queue.EventID) {
+		t.Helper()
+		b := l.event()
+		if id := queue.ParseEventID(b.id); b.event != "reset" || id.Epoch == last.Epoch || id.Seq != last.Seq {
+			t.Errorf("after %v came %+v", last, b)
+		}
+	}
+
+	p := start()
+	l := follow(t, p.url+eventsPath)
+	l.begin()
+	enqueue(p)
+	l.jobs(1)
+	putBack(path + ".away") // under the running process, and nobody writes
+	wantReset(l, queue.ParseEventID(l.lastID))
+	id := enqueue(p)
+	if got := l.jobs(1); got[0] != id+" queued" {
+		t.Errorf("then came %s", got)
+	}
+
+	for _, restored := range []bool{false, true} {
+		last := l.lastID
+		p.signal()
+		p.ends(exitFine)
+		if restored {
+			putBack(path + ".away2")
+		}
+		p = start()
+		l = follow(t, p.url+eventsPath, "Last-Event-ID", last)
+		if restored {
+			wantReset(l, queue.ParseEventID(last))
+			continue
+		}
+		id := enqueue(p)
+		if got := l.jobs(1); got[0] != id+" queued" {
+			t.Errorf("after a restart came %s", got)
+		}
 	}
 }
 

@@ -69,6 +69,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 
 	sys := system.Skew(system.Real{}, cfg.Queue.ClockOffset.Duration)
 	opt.System = sys
+	opt.Settle = true // who follows the events must learn of a restore although nobody writes
 	file, schema, err := openDatabase(ctx, opt, cfg.Database.AutoMigrate)
 	if err != nil {
 		return err

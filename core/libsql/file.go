@@ -13,10 +13,14 @@ type File struct {
 	opt        Options
 	databaseID string // meta.database_id: what makes a replaced file the same database
 
-	mu      sync.Mutex
-	id      fileID  // the file that was last found at the path and accepted
-	readers []*conn // idle reading connections of that file
-	closed  bool
+	life context.Context //nolint:containedctx // of the writes that nobody waits for
+	die  context.CancelFunc
+
+	mu       sync.Mutex
+	id       fileID  // the file that was last found at the path and accepted
+	homeless string  // its home, as long as the database in it has not noted that; else ""
+	readers  []*conn // idle reading connections of that file
+	closed   bool
 
 	judging sync.Mutex
 	judged  verdict // on the last other file that was found beside the known one's log
@@ -34,41 +38,48 @@ func Open(ctx context.Context, opt Options) (*File, error) {
 		return nil, err
 	}
 	f := &File{opt: opt, slots: make(chan struct{}, opt.Readers)}
+	f.life, f.die = context.WithCancel(context.WithoutCancel(ctx))
 	var c *conn
+	var stored string
 	// Another process may be recovering the log or migrating at this moment.
 	err = waitBusy(ctx, opt, opt.BusyTimeout, func() (err error) {
 		if c, err = connect(opt.Path, "rw", readerRole, opt.Synchronous); err != nil {
 			return err
 		}
-		if f.databaseID, err = readDatabaseID(c); err != nil {
+		if f.databaseID, stored, err = readIdentity(c); err != nil {
 			c.park(opt.Synchronous)
 		}
 		return err
 	})
 	if err != nil {
+		f.die()
 		return nil, err
 	}
 	f.id = c.file
+	f.noteHome(c, stored)
 	f.readers = append(f.readers, c)
 	f.writer.start(f)
 	if _, err := f.Health(ctx); err != nil {
 		_ = f.Close(ctx) // the first error is the one that matters
 		return nil, err
 	}
+	f.settleSoon()
 	return f, nil
 }
 
 var errNotPostroom = errors.New("the file is not a migrated Postroom database")
 
-func readDatabaseID(c *conn) (string, error) {
-	rows, err := c.query("SELECT CAST(value AS BLOB) FROM meta WHERE key='database_id'")
+// readIdentity returns the database's id, and its home as it was noted last,
+// "" if never.
+func readIdentity(c *conn) (id, home string, err error) {
+	rows, err := c.query(`SELECT CAST(i.value AS BLOB), CAST((SELECT value FROM meta WHERE key = 'file') AS BLOB) FROM meta AS i WHERE i.key = 'database_id'`)
 	switch {
 	case ClassOf(err) == Invalid, err == nil && len(rows) != 1:
-		return "", &Error{Class: Unavailable, Op: "open", cause: errNotPostroom}
+		return "", "", &Error{Class: Unavailable, Op: "open", cause: errNotPostroom}
 	case err != nil:
-		return "", err
+		return "", "", err
 	}
-	return rows[0].Str(0), nil
+	return rows[0].Str(0), rows[0].Str(1), nil
 }
 
 // checkIdentity looks at the path and refuses a file that is missing, empty
@@ -96,9 +107,9 @@ func (f *File) checkIdentity() (fileID, error) {
 		}
 	}
 	c, err := connect(f.opt.Path, "rw", readerRole, f.opt.Synchronous)
-	var id string
+	var id, stored string
 	if err == nil {
-		if id, err = readDatabaseID(c); err != nil || id != f.databaseID {
+		if id, stored, err = readIdentity(c); err != nil || id != f.databaseID {
 			c.park(f.opt.Synchronous)
 		}
 	}
@@ -112,10 +123,12 @@ func (f *File) checkIdentity() (fileID, error) {
 	old := f.readers
 	f.readers = []*conn{c}
 	f.id = c.file
+	f.noteHome(c, stored)
 	f.mu.Unlock()
 	for _, r := range old {
 		r.park(f.opt.Synchronous)
 	}
+	f.settleSoon()
 	return c.file, nil
 }
 
@@ -259,6 +272,7 @@ func (f *File) ProbeWriter(ctx context.Context) (time.Duration, error) {
 // Close implements [DB]. The file's log is folded back into it where no other
 // process prevents that.
 func (f *File) Close(ctx context.Context) error {
+	f.die()
 	err := f.writer.stop(ctx)
 	f.mu.Lock()
 	f.closed = true

@@ -25,6 +25,7 @@ var Children = map[string]func(args []string) error{
 	"increment": childIncrement,
 	"migrate":   childMigrate,
 	"plain":     childPlain,
+	"use":       childUse,
 }
 
 const childEnv = "POSTROOM_TEST_CHILD"

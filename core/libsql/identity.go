@@ -126,7 +126,7 @@ func (f *File) compare() error {
 		return classify("open", err)
 	}
 	c := &conn{native: native}
-	id, err := readDatabaseID(c)
+	id, _, err := readIdentity(c)
 	switch {
 	case err == nil && id != f.databaseID, errors.Is(err, errNotPostroom):
 		return &Error{Class: Unavailable, Op: "open", Detail: "the database file was replaced by another database"}

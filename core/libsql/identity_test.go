@@ -274,14 +274,19 @@ func TestABackupThatIsStillBeingCopiedIsNotTouched(t *testing.T) {
 // awaitRows waits until the file that was put in place is taken up.
 func awaitRows(t *testing.T, f *File, n int64) {
 	t.Helper()
+	awaitHealth(t, f)
+	wantRows(t, f, n)
+}
+
+func awaitHealth(t *testing.T, f *File) {
+	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
 		if _, err := f.Health(t.Context()); err == nil {
-			break
+			return
 		}
 	}
-	wantRows(t, f, n)
 }
 
 func TestTheLogOfARunningDatabaseIsRemoved(t *testing.T) {

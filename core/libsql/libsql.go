@@ -5,8 +5,8 @@
 // local connection, it guesses dates in TEXT, it ignores contexts, its errors
 // quote values) that stop here.
 //
-// It may import the standard library, core/system, golang-migrate and
-// fsnotify; it knows nothing of jobs or mail.
+// It may import the standard library, core/system, golang-migrate, fsnotify and
+// x/sys; it knows nothing of jobs or mail.
 package libsql
 
 import (
@@ -56,6 +56,7 @@ type Options struct {
 	RetryTimes  int           // repeats of a call that was not applied
 	RetryBase   time.Duration // first delay between repeats, doubling, with jitter
 	RetryMax    time.Duration // longest delay between repeats
+	Settle      bool          // give a restored file its new epoch at once, not only with the first write
 	System      system.System
 	OnCommit    func(requests, statements int) // after each commit; must not block
 	OnError     func(Class)                    // after each failed attempt; must not block

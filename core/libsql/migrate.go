@@ -211,6 +211,12 @@ func withMigrator(ctx context.Context, opt Options, source fs.FS, run func(*migr
 	if err := run(m); err != nil && !errors.Is(err, migrate.ErrNoChange) {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	// A new database notes where it lies, so that its first user need not. A
+	// failure, or a schema that has no place for it, leaves that to the first
+	// write; a restored one has noted another place, which stays.
+	if id, err := statFile(opt.Path); err == nil && id.sameFile(c.file) {
+		_, _ = c.exec(sqlNoteFirst, home(opt.Path, id))
+	}
 	// The schema goes into the file itself, so that a copy of the file alone
 	// is a database; another process at work may prevent it, and needs it not.
 	_, _ = c.query("PRAGMA wal_checkpoint(TRUNCATE)")

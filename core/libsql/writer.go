@@ -217,7 +217,11 @@ func (w *writer) commitGroup() {
 		_, _ = c.exec("ROLLBACK") // nothing was done
 		return
 	}
-	statements, err := w.apply(c, group)
+	home, err := w.f.settle(c)
+	statements := 0
+	if err == nil {
+		statements, err = w.apply(c, group)
+	}
 	if err == nil {
 		err = w.commit(c)
 	}
@@ -235,6 +239,7 @@ func (w *writer) commitGroup() {
 	if statements > 0 && w.full.Load() && hasRoom(w.f.opt.Path) {
 		w.full.Store(false)
 	}
+	w.f.settled(home)
 	w.f.opt.OnCommit(len(group), statements)
 	answer(group, nil)
 }
