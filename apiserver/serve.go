@@ -79,6 +79,9 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 		db = fault.New(file, seed, sys, log)
 	}
 	defer closeDatabase(ctx, db, log)
+	if err := httpd.ObserveWriter(db); err != nil {
+		return err
+	}
 
 	q := queue.New(db, sys, job.Known())
 	events := queue.NewEvents(q, func(err error) {

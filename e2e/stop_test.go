@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/telemetry/otlptest"
 )
 
 // A runner that is stopped past its lease and goes on finds that its jobs are
@@ -49,7 +50,8 @@ func TestAZombieChangesNothing(t *testing.T) {
 // writer, which the others report; when it goes on or dies, so does all else.
 func TestARunnerStoppedWithTheWriteLockIsReported(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, "QUEUE_DEBUG_JOBS=true", "QUEUE_CONCURRENCY=50")
+	receiver := otlptest.New(t)
+	s := newSystem(t, "QUEUE_DEBUG_JOBS=true", "QUEUE_CONCURRENCY=50", "OTLP_ENDPOINT="+receiver.Endpoint(), "OTEL_METRIC_EXPORT_INTERVAL=500")
 	api := s.server()
 	other := s.listening()
 	db := s.open()
@@ -58,6 +60,7 @@ func TestARunnerStoppedWithTheWriteLockIsReported(t *testing.T) {
 		how string
 		do  func(*process)
 	}{{"resumed", (*process).thaw}, {"killed", (*process).kill}} {
+		before := len(receiver.Metrics())
 		victim := s.runner()
 		s.until("the runner is stopped with the lock", func() bool {
 			if s.count(db, "SELECT count(*) FROM jobs WHERE state = 'queued'") < 2000 {
@@ -79,6 +82,17 @@ func TestARunnerStoppedWithTheWriteLockIsReported(t *testing.T) {
 			if status, body := p.health(); status != http.StatusOK {
 				t.Errorf("healthz of %s while the lock is held: %d %s", name, status, body)
 			}
+		}
+		if _, err := receiver.WaitForMetrics(t.Context(), func(all []otlptest.Metric) bool {
+			said := map[any]bool{}
+			for _, m := range all[before:] {
+				if m.Name == "postroom.database.writer_blocked" && m.Points[0].Value == 1 {
+					said[m.Resource["service.instance.id"]] = true
+				}
+			}
+			return len(said) == 2
+		}); err != nil {
+			t.Error(err)
 		}
 		end.do(victim)
 		for name, p := range map[string]*process{"the apiserver": api, "the other runner": other} {

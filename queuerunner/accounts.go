@@ -205,7 +205,7 @@ func policy(cfg *config.Loaded) mail.Policy {
 // pageFlags declares -limit and -cursor.
 func pageFlags(flags *flag.FlagSet) *mail.PageOf {
 	var p mail.PageOf
-	flags.IntVar(&p.Limit, "limit", defaultPage, "how many to list, 1 to 200")
+	limitFlag(flags, &p.Limit)
 	flags.StringVar(&p.Cursor, "cursor", "", "go on where an earlier list ended")
 	return &p
 }

@@ -119,6 +119,8 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"limits"}, "which one? list, set, drop"},
 		{[]string{"limits", "set", "key"}, "NAME is missing"},
 		{[]string{"limits", "set", "key", "k", "-max-running", "few"}, "must be a whole number"},
+		{[]string{"limits", "set", "key", "k", "-interval", "few"}, `must be a duration such as 90s or 1h30m, not "few"`},
+		{[]string{"jobs", "list", "-limit", "few"}, "must be a whole number"},
 		{[]string{"limits", "drop", "key", "\xff"}, "is not valid UTF-8"},
 		{[]string{"limits", "list", "-limit", "0"}, "-limit must be from 1 to 200"},
 		{[]string{"jobs", "settle", "a"}, "STEP is missing"},

@@ -23,7 +23,7 @@ func cronSet(c *call, flags *flag.FlagSet) action {
 	)
 	flags.StringVar(&n.TZ, "tz", "", "the time `ZONE` whose clocks the schedule means, such as Europe/Berlin (default UTC)")
 	flags.StringVar(&n.Queue, "queue", "", "the `QUEUE` of the jobs (default: the type's)")
-	flags.IntVar(&n.Priority, "priority", 0, "-100 to 100, of the jobs; higher goes first")
+	intFlag(flags, &n.Priority, "priority", "`N` from -100 to 100, of the jobs; higher goes first")
 
 	return func(ctx context.Context, args []string) error {
 		n.Name, n.Schedule, n.Type = args[0], args[1], args[2]

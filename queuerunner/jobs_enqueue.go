@@ -29,11 +29,11 @@ func jobsEnqueue(c *call, flags *flag.FlagSet) action {
 	)
 	flags.StringVar(&n.ID, "id", "", "the job's `UUID`; the same id again is the same request")
 	flags.StringVar(&n.Queue, "queue", "", "the `QUEUE` it waits in (default: the type's)")
-	flags.IntVar(&n.Priority, "priority", 0, "-100 to 100; higher goes first")
-	flags.IntVar(&n.MaxAttempts, "max-attempts", 0, "failures until it is failed for good (default: the type's)")
-	flags.DurationVar(&n.Delay, "delay", 0, "start no earlier than this long from now, such as 90s")
+	intFlag(flags, &n.Priority, "priority", "`N` from -100 to 100; higher goes first")
+	intFlag(flags, &n.MaxAttempts, "max-attempts", "`N` failures until it is failed for good (default: the type's)")
+	durationFlag(flags, &n.Delay, "delay", "start no earlier than this `DURATION` from now, such as 90s")
 	flags.StringVar(&n.Key, "key", "", "the idempotency `KEY`: another job of the type with this key is not stored")
-	flags.DurationVar(&n.KeyTTL, "key-ttl", 0, "how long a key of the scope until holds (default: the type's)")
+	durationFlag(flags, &n.KeyTTL, "key-ttl", "for which `DURATION` a key of the scope until holds (default: the type's)")
 	flags.StringVar(&n.LimitKey, "limit-key", "", "the `KEY` by which it shares a limit with other jobs")
 
 	return func(ctx context.Context, args []string) error {

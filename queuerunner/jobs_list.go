@@ -24,7 +24,7 @@ func jobsList(c *call, flags *flag.FlagSet) action {
 	flags.StringVar(&f.Type, "type", "", "only jobs of this `TYPE`")
 	flags.StringVar(&f.Queue, "queue", "", "only jobs in this `QUEUE`")
 	flags.StringVar(&f.Key, "key", "", "only jobs with this idempotency or limit `KEY`")
-	flags.IntVar(&f.Limit, "limit", defaultPage, "how many to list, 1 to 200")
+	limitFlag(flags, &f.Limit)
 	cursor := flags.String("cursor", "", "go on where an earlier list ended")
 	asJSON := flags.Bool("json", false, "print JSON")
 

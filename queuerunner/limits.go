@@ -18,18 +18,19 @@ type limitPage struct {
 
 // limitsList is `limits list`.
 func limitsList(c *call, flags *flag.FlagSet) action {
-	limit := flags.Int("limit", defaultPage, "how many to list, 1 to 200")
+	var limit int
+	limitFlag(flags, &limit)
 	cursor := flags.String("cursor", "", "go on where an earlier list ended")
 	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, _ []string) error {
-		if err := checkLimit(*limit); err != nil {
+		if err := checkLimit(limit); err != nil {
 			return err
 		}
 		if err := checkUTF8([]string{*cursor}); err != nil {
 			return err
 		}
 		return c.withQueue(ctx, func(q *queue.Queue) error {
-			list, next, err := q.LimitsPage(ctx, *cursor, *limit)
+			list, next, err := q.LimitsPage(ctx, *cursor, limit)
 			if err != nil {
 				return err
 			}
@@ -70,7 +71,7 @@ func limitsSet(c *call, flags *flag.FlagSet) action {
 		}
 		return nil
 	})
-	flags.DurationVar(&l.Interval, "interval", 0, "of a key: the least time between two starts, such as 1s (default: none)")
+	durationFlag(flags, &l.Interval, "interval", "of a key: the least `DURATION` between two starts, such as 1s (default: none)")
 	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, args []string) error {
 		l.Scope, l.Name = args[0], args[1]

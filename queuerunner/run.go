@@ -15,6 +15,7 @@ import (
 
 	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/fault"
+	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
@@ -115,6 +116,9 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 		db = fault.New(file, seed, r.sys, r.log)
 	}
 	own.opened(db, schema)
+	if err := httpd.ObserveWriter(db); err != nil {
+		return err
+	}
 	defer func() {
 		if err := closeDatabase(ctx, db); err != nil {
 			r.log.Warn().Err(err).Msg("the database was left unclosed; nothing that was committed is lost")

@@ -2,8 +2,12 @@ package httpd
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/postroom/postroom/core/libsql"
 )
@@ -60,7 +64,7 @@ func (h Health) Readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), writerWait)
 	defer cancel()
 	writer := make(chan string, 1)
-	go func() { writer <- h.writer(ctx) }()
+	go func() { writer <- writerState(ctx, h.DB) }()
 	body := ready{health: h.look(ctx)}
 	if body.Status == "ok" && *body.Schema < h.Schema {
 		body.Status = "schema_outdated"
@@ -97,9 +101,9 @@ func (h Health) look(ctx context.Context) health {
 	return health{Status: ok, Version: h.Version, Database: &ok, Schema: &schema}
 }
 
-// writer asks for the write lock.
-func (h Health) writer(ctx context.Context) string {
-	waited, err := h.DB.ProbeWriter(ctx)
+// writerState asks for the write lock.
+func writerState(ctx context.Context, db libsql.DB) string {
+	waited, err := db.ProbeWriter(ctx)
 	switch class := libsql.ClassOf(err); {
 	case waited >= writerWait, class == libsql.Busy, class == libsql.Canceled, class == libsql.Unknown:
 		return "blocked"
@@ -109,6 +113,27 @@ func (h Health) writer(ctx context.Context) string {
 		return "unavailable"
 	}
 	return "ok"
+}
+
+// ObserveWriter makes the state of the write lock a metric, which is looked at
+// whenever metrics are collected, for two seconds at most.
+func ObserveWriter(db libsql.DB) error {
+	_, err := otel.Meter("github.com/postroom/postroom/core/httpd").Int64ObservableGauge("postroom.database.writer_blocked",
+		metric.WithDescription("1 while another process keeps the database's write lock for longer than two seconds."),
+		metric.WithInt64Callback(func(ctx context.Context, o metric.Int64Observer) error {
+			ctx, cancel := context.WithTimeout(ctx, writerWait)
+			defer cancel()
+			var blocked int64
+			if writerState(ctx, db) == "blocked" {
+				blocked = 1
+			}
+			o.Observe(blocked)
+			return nil
+		}))
+	if err != nil {
+		return fmt.Errorf("health: metrics: %w", err)
+	}
+	return nil
 }
 
 func answerHealth(w http.ResponseWriter, status string, body any) {

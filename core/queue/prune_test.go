@@ -96,3 +96,48 @@ func TestAJobThatWaitsForAPrunedOneIsCanceled(t *testing.T) {
 		t.Errorf("%+v", d.Job)
 	}
 }
+
+// A job that never ends, such as a mailbox's sync, must not fill the log.
+func TestAJobThatSnoozesForEverKeepsAShortLog(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	id := enqueue(t, q, job.New{}).ID
+	other := enqueue(t, q, job.New{Delay: 1000 * time.Hour}).ID
+	const rounds = 100
+	for range rounds {
+		finish(t, q, claimOne(t, q).Lease, queue.Outcome{Kind: queue.Snoozed, Delay: time.Minute})
+		clock.advance(time.Minute)
+	}
+	entries := func(id string) (n, first int64) {
+		res, err := q.DB().Read(t.Context(), libsql.Query(`SELECT count(*), min(l.seq) FROM jobs AS j JOIN job_log AS l ON l.job = j.seq WHERE j.id = ?`, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res[0].Rows[0].Int(0), res[0].Rows[0].Int(1)
+	}
+	// Two entries a minute: the last hour has 120.
+	n, first := entries(id)
+	if n < 120 || n > 122 {
+		t.Errorf("%d entries of the last hour, want about 120", n)
+	}
+	for range rounds {
+		clock.advance(time.Hour)
+		finish(t, q, claimOne(t, q).Lease, queue.Outcome{Kind: queue.Snoozed, Delay: time.Minute})
+	}
+	if n, first = entries(id); n < 100 || n > 103 {
+		t.Errorf("%d entries, want about the last hundred", n)
+	}
+	if n, _ := entries(other); n != 1 {
+		t.Errorf("%d entries of a job that does not snooze, want 1", n)
+	}
+	res, err := q.DB().Read(t.Context(), libsql.Query(`SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'log_pruned_to'`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to := res[0].Rows[0].Int(0); to != first-1 {
+		t.Errorf("the log tells that it was pruned up to %d, want %d", to, first-1)
+	}
+	if rep, err := q.Verify(t.Context()); err != nil || len(rep.Violations) > 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+}

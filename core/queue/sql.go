@@ -298,11 +298,22 @@ var finishStatements = []string{
 var opFinish = &libsql.Op{Name: "finish", Stmts: finishStatements}
 
 // opSnooze is opFinish for snoozed runs. A job that snoozes for ever (a
-// mailbox's sync) keeps the last of a row of snoozed runs, not all of them.
+// mailbox's sync) keeps the last of a row of snoozed runs, not all of them,
+// and of the log what oldLog leaves.
 var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
 	`DELETE FROM job_runs WHERE outcome = 'snoozed' AND (job_id, run) IN
 	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + isHolder + `)`,
+	`UPDATE meta SET value = CAST(max(CAST(meta.value AS INTEGER), o.seq) AS TEXT) FROM (SELECT max(seq) AS seq FROM (` + oldLog + `)) AS o
+	 WHERE meta.key = 'log_pruned_to' AND o.seq IS NOT NULL`,
+	`DELETE FROM job_log WHERE seq IN (` + oldLog + `)`,
 }, finishStatements...)}
+
+// oldLog finds what a snoozed job's log no longer needs: what is an hour old
+// and not among its last hundred entries, a few at a time.
+const oldLog = `SELECT l.seq FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id'
+   CROSS JOIN job_log AS l ON l.seq IN (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq LIMIT 10)
+   WHERE l.created_at < (SELECT ms FROM db_clock) - 3600000
+   AND l.seq <= (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100) AND ` + isHolder
 
 // sqlGuard raises an error unless the token still holds the job.
 const sqlGuard = `SELECT length(json(iif(EXISTS (

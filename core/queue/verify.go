@@ -73,6 +73,7 @@ var rules = []rule{
 	 WHERE j.id IS NULL OR s.run > j.claims`},
 	{"a step has an end when it is known how it ended, and a result when it is done", `SELECT CAST(job_id AS BLOB), 'step ' || name || ', ' || outcome FROM job_steps
 	 WHERE (outcome IN ('done', 'failed')) <> (finished_at IS NOT NULL) OR (outcome = 'done') <> (result_json IS NOT NULL)`},
+	{"a schedule's next instant lies behind its last", `SELECT CAST(name AS BLOB), 'next ' || next_at || ', last ' || last_tick FROM cron WHERE next_at <= last_tick`},
 	{"every wait has its job", `SELECT CAST(d.job_id AS BLOB), 'after ' || d.after_id FROM job_deps AS d WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = d.job_id)`},
 }
 

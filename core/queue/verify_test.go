@@ -83,6 +83,8 @@ func TestVerifyNamesEachViolation(t *testing.T) {
 		{"every step has its job, and a run that was claimed", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, created_at, updated_at) VALUES (?, 's', 7, 'done', 1, 1, 1)", "failed"},
 		{"a step has an end when it is known how it ended, and a result when it is done", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, created_at, updated_at) VALUES (?, 's', 1, 'uncertain', 1, 1, 1, 1)", "failed"},
 		{"every wait has its job", "UPDATE job_deps SET job_id = 'none' WHERE job_id = ?", "after"},
+		{"a schedule's next instant lies behind its last", `INSERT INTO cron(name, schedule, tz, catch_up, overlap, type, next_at, last_tick, revision, created_at, updated_at, payload_json)
+			SELECT 'c', '@daily', 'UTC', 'one', 'skip', 'debug.echo', 5, 5, 'r', 1, 1, 'null' WHERE ? IS NOT NULL`, "ready"},
 		{"a row's parent is there", "PRAGMA", ""},
 		{"the file is sound", "PRAGMA", ""},
 	} {
