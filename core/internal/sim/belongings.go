@@ -72,7 +72,11 @@ func (t *transition) step(ch change) {
 	if was.outcome == "done" && (was.run != is.run || was.result != is.result || is.outcome != "done") || ch.op == "-" {
 		t.violate("a finished step stays", id, "step %s was done in run %d with %s, and is %s in run %d with %s", name, was.run, was.result, is.outcome, is.run, is.result)
 	}
-	if is.run != j.num("claims") || !t.holds(j) {
+	if t.call.op == "SettleStep" {
+		if was.outcome != "uncertain" || !isFinal(j.str("state")) || was.run != is.run {
+			t.violate("only what is uncertain is settled", id, "step %s was %s and is %s, the job is %s", name, was.outcome, is.outcome, j.str("state"))
+		}
+	} else if is.run != j.num("claims") && is.run != was.run || !t.holds(j) { // what is found out later keeps its run
 		t.violate("no write under an old token", id, "step %s of run %d is recorded, the job is in run %d", name, is.run, j.num("claims"))
 	}
 	j.steps[name] = is

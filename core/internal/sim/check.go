@@ -18,10 +18,16 @@ type checker struct {
 	pruned    map[string]bool
 	keys      map[string]keyState // by type and key
 	limits    map[string]*limitState
-	nextStart map[string]int64          // of a limited key, by the database's clock
-	paused    map[string]bool           // queues
-	token     map[string]string         // every token that ever claimed, to the process
-	busy      map[string]map[runOf]bool // by process the runs whose handlers are at work
+	nextStart map[string]int64              // of a limited key, by the database's clock
+	paused    map[string]bool               // queues
+	token     map[string]string             // every token that ever claimed, to the process
+	busy      map[string]map[runOf]*running // by process the runs whose handlers are at work
+
+	crons   map[string]row
+	ticked  map[string]bool // instants that have a job
+	tickAt  map[string]int  // by process the event at which it last read a schedule
+	lives   []*life
+	cancels []*canceled
 
 	depsChanged map[string]bool
 	logSeq      int64
@@ -37,6 +43,9 @@ type jobState struct {
 	returned    int64  // runs snoozed or handed back
 	completions int
 	children    int
+	effects     int                  // on the world, zombies' not counted
+	activeSince int                  // the event
+	endedAt     int                  // the event, 0 while it is active
 	endedRuns   map[int64]string     // run to outcome
 	steps       map[string]stepState // by name
 	after       map[string]string    // what it comes after, to how that ended
@@ -68,8 +77,8 @@ type keyState struct {
 func check(w *world, changes []change, final []row) []Violation {
 	c := &checker{
 		w: w, jobs: map[string]*jobState{}, pruned: map[string]bool{}, keys: map[string]keyState{}, limits: map[string]*limitState{},
-		nextStart: map[string]int64{}, paused: map[string]bool{}, token: map[string]string{}, busy: map[string]map[runOf]bool{},
-		depsChanged: map[string]bool{},
+		nextStart: map[string]int64{}, paused: map[string]bool{}, token: map[string]string{}, busy: map[string]map[runOf]*running{},
+		depsChanged: map[string]bool{}, crons: map[string]row{}, ticked: map[string]bool{}, tickAt: map[string]int{}, lives: livesOf(w),
 	}
 	for i, e := range w.history {
 		c.at = i
@@ -89,6 +98,7 @@ func check(w *world, changes []change, final []row) []Violation {
 		c.violate("the history is whole", "", "%d changes belong to no call, the first to call %d: %s", len(changes), changes[0].call, changes[0].row)
 	}
 	c.end(final)
+	c.heeded()
 	return c.out
 }
 
@@ -103,6 +113,9 @@ func (c *checker) call(k *call, changes []change) {
 	}
 	if len(changes) > 0 && k.kind == "read" {
 		c.violate("a read changes nothing", "", "%s changed %s", k.op, changes[0].row)
+	}
+	if k.op == "Tick" && k.kind == "read" {
+		c.tickAt[k.proc.name] = c.at
 	}
 	c.fence(k, changes)
 	t := &transition{c: c, call: k}
@@ -150,6 +163,10 @@ func (c *checker) fence(k *call, changes []change) {
 // event judges what handlers and clients say.
 func (c *checker) event(e entry) {
 	j := c.jobs[e.job]
+	if r := c.busy[e.proc][runOf{e.job, e.run}]; r != nil {
+		r.last = e
+	}
+	c.heed(e)
 	switch e.kind {
 	case "enqueued":
 		if c.jobs[e.name] == nil && !c.pruned[e.name] {
@@ -157,16 +174,22 @@ func (c *checker) event(e entry) {
 		}
 	case "handler starts":
 		if c.busy[e.proc] == nil {
-			c.busy[e.proc] = map[runOf]bool{}
+			c.busy[e.proc] = map[runOf]*running{}
 		}
 		for other := range c.busy[e.proc] {
 			if o := c.jobs[other.job]; o != nil && o.num("solo") == 2 && o.str("claimed_by") == e.proc {
 				c.violate("alone is alone", other.job, "%s begins beside it", e.job)
 			}
 		}
-		c.busy[e.proc][runOf{e.job, e.run}] = true
+		c.busy[e.proc][runOf{e.job, e.run}] = &running{last: e}
 	case "handler ends":
 		delete(c.busy[e.proc], runOf{e.job, e.run})
+	case "effect":
+		if j != nil {
+			if j.effects++; j.effects > 1 {
+				c.violate("an effect is not repeated", e.job, "run %d of %s has it for the %dth time", e.run, e.proc, j.effects)
+			}
+		}
 	case "body starts":
 		if j != nil {
 			// A zombie of an earlier run may do so: nobody can tell it in time,
@@ -207,6 +230,9 @@ func (c *checker) end(final []row) {
 
 // finalCheck judges a job that has come to its end.
 func (c *checker) finalCheck(j *jobState) {
+	if j.str("type") == typeOnce && j.str("state") == "completed" && c.w.effects[j.id] == 0 {
+		c.violate("an effect that is done was done", j.id, "it is completed, and nothing has happened")
+	}
 	if j.str("type") == typeChain {
 		want := 0
 		if j.str("state") == "completed" {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 )
 
@@ -264,10 +265,10 @@ func heldByGuards(guards []libsql.Stmt) []held {
 		if len(g.Args) < 2 {
 			continue
 		}
-		job, _ := g.Args[0].(string)
+		id, _ := g.Args[0].(string)
 		token, _ := g.Args[1].(string)
-		if isToken(token) {
-			out = append(out, held{job, token})
+		if job.IsUUID(id) && isToken(token) {
+			out = append(out, held{id, token})
 		}
 	}
 	return out

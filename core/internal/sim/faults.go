@@ -20,8 +20,9 @@ type plan struct {
 	drain, window             time.Duration // window is how long there are mishaps
 	signals                   bool          // runners notice each other's commits
 
-	limits, chains, killers, partial bool // what kinds of work there are; see workload.go
-	retention                        time.Duration
+	// What kinds of work there are; see workload.go.
+	limits, chains, killers, partial, effects, crons bool
+	retention                                        time.Duration
 
 	// Of a thousand calls.
 	lost, unknown, busy, full, down, slow int
@@ -68,6 +69,8 @@ func draw(r *rand.Rand) plan {
 	p.chains = r.IntN(2) == 0
 	p.killers = r.IntN(4) == 0
 	p.partial = r.IntN(3) == 0
+	p.effects = r.IntN(2) == 0
+	p.crons = r.IntN(4) == 0
 	if r.IntN(3) == 0 {
 		p.retention = duration(5*time.Second, 30*time.Second)
 	}
@@ -129,13 +132,17 @@ func (w *world) mishap(p *proc, kind string) fault {
 	default:
 		return f
 	}
-	w.mishapped(p.name, fmt.Sprintf("a call meets %+v", f))
+	w.mishapped(p.name, fmt.Sprintf("a call meets %+v", f), f.before+f.after)
 	return f
 }
 
-func (w *world) mishapped(proc, text string) {
+// forever is how long a mishap lasts that does not end by itself.
+const forever = 1000 * time.Hour
+
+// mishapped notes that a process, or the database, is in trouble for a time.
+func (w *world) mishapped(proc, text string, span time.Duration) {
 	w.stats.Faults++
-	w.record(entry{kind: "mishap", proc: proc, text: text})
+	w.record(entry{kind: "mishap", proc: proc, text: text, span: span})
 }
 
 // upTo draws a time.
@@ -160,8 +167,9 @@ func (w *world) strike(h *waiter) {
 	case n < w.plan.kill+w.plan.freeze && w.plan.freezes > 0:
 		w.plan.freezes--
 		span := w.plan.lease/2 + w.upTo(5*w.plan.lease/2)
-		w.mishapped(p.name, "freezes for "+span.String())
+		w.mishapped(p.name, "freezes for "+span.String(), span)
 		p.frozen = true
+		p.disturbed++
 		w.at(span, func() { w.thaw(p) })
 	}
 }
@@ -197,14 +205,14 @@ func (w *world) schedule() {
 	}
 	within(w.plan.outages, func() {
 		span := w.upTo(3 * w.plan.lease)
-		w.mishapped("database", "is away for "+span.String())
+		w.mishapped("database", "is away for "+span.String(), span)
 		w.outage = true
 		w.at(span, func() { w.outage = false })
 	})
 	within(w.plan.cutOffs, func() {
 		if p := w.work.anyRunner(); p != nil {
 			span := w.upTo(3 * w.plan.lease)
-			w.mishapped(p.name, "is cut off for "+span.String())
+			w.mishapped(p.name, "is cut off for "+span.String(), span)
 			p.cutOff = true
 			w.at(span, func() { p.cutOff = false })
 		}
@@ -212,21 +220,22 @@ func (w *world) schedule() {
 	within(w.plan.jumps, func() {
 		if p := w.work.anyRunner(); p != nil {
 			by := w.jump()
-			w.mishapped(p.name, "its clock jumps by "+by.String())
+			w.mishapped(p.name, "its clock jumps by "+by.String(), forever)
+			p.disturbed++
 			p.skew += by
 			p.latest = max(p.latest, p.skew)
 		}
 	})
 	within(w.plan.stops, func() {
 		if p := w.work.anyRunner(); p != nil {
-			w.mishapped(p.name, "is told to stop")
+			w.mishapped(p.name, "is told to stop", forever)
 			w.work.stop(p)
 			w.at(w.plan.drain+w.upTo(w.plan.lease), func() { w.work.startRunner(w.work.slotOf(p)) })
 		}
 	})
 	within(w.plan.clientDeaths, func() {
 		if p := w.work.anyClient(); p != nil {
-			w.mishapped(p.name, "dies")
+			w.mishapped(p.name, "dies", forever)
 			w.killProc(p)
 		}
 	})

@@ -24,7 +24,8 @@ const (
 	typeWait   = "sim.wait"   // heeds it
 	typePanic  = "sim.panic"  // panics
 	typeSlow   = "sim.slow"   // takes longer than it may
-	typeKiller = "sim.killer" // kills its process in its first n runs
+	typeKiller = "sim.killer" // kills its process in its first 2n runs
+	typeOnce   = "sim.once"   // has an effect on the world that must not be repeated
 )
 
 var allTypes = []string{
@@ -34,7 +35,7 @@ var allTypes = []string{
 
 func jobTypes() job.Types {
 	types := job.Types{}
-	for _, name := range append([]string{typeKiller}, allTypes...) {
+	for _, name := range append([]string{typeKiller, typeOnce}, allTypes...) {
 		types[name] = job.Type{
 			Name: name, Queue: job.DefaultQueue, MaxAttempts: 3, Timeout: time.Minute,
 			Backoff:  job.Backoff{Base: 500 * time.Millisecond, Cap: 4 * time.Second, Jitter: 0.25},
@@ -127,6 +128,7 @@ func bindings(p *proc) []worker.Binding {
 			}
 			return nil, nil
 		}),
+		bind(typeOnce, once),
 		bind(typeKiller, func(_ context.Context, r *run) (any, error) {
 			if err := r.sleep(context.Background(), r.Payload.takes()/4); err != nil {
 				return nil, err
@@ -194,6 +196,53 @@ func chain(ctx context.Context, r *run) (any, error) {
 		}
 		r.say("commits again", "", text(err))
 		err = commit()
+	}
+	return nil, err
+}
+
+// effectStep is the step of typeOnce.
+const effectStep = "effect"
+
+// once has an effect outside of the database, where nothing fences it. What it
+// knows of that after a crash depends on the payload.
+func once(ctx context.Context, r *run) (any, error) {
+	w := r.p.w
+	effect := func(ctx context.Context) (int64, error) {
+		r.say("body starts", effectStep, "")
+		disturbed := r.p.disturbed
+		if err := r.sleep(ctx, r.Payload.takes()/2); err != nil {
+			return 0, err
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		w.effects[r.ID()]++
+		if r.p.disturbed == disturbed {
+			r.say("effect", effectStep, "")
+		} else {
+			r.say("effect of a zombie", effectStep, "")
+		}
+		if r.Payload.N == 3 && r.Failures() == 0 {
+			return 0, step.Uncertain(errors.New("the line went dead"))
+		}
+		return r.Number(), r.sleep(ctx, r.Payload.takes()/4)
+	}
+	var reconcile func(context.Context) (int64, step.Verdict, error)
+	switch r.Payload.N {
+	case 1, 3:
+		reconcile = func(context.Context) (int64, step.Verdict, error) {
+			r.p.handOver(r.name() + " reconciles")
+			if w.effects[r.ID()] > 0 {
+				return r.Number(), step.Happened, nil
+			}
+			return 0, step.DidNotHappen, nil
+		}
+	case 2:
+		reconcile = func(context.Context) (int64, step.Verdict, error) { return 0, step.CannotTell, nil }
+	}
+	made, err := step.Once(ctx, effectStep, effect, reconcile)
+	if err == nil {
+		r.say("step done", effectStep, fmt.Sprint(made))
 	}
 	return nil, err
 }

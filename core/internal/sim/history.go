@@ -21,6 +21,7 @@ type entry struct {
 	run  int64
 	name string
 	text string
+	span time.Duration // of a mishap
 }
 
 // record adds an event to the history. Whatever a dead process still does

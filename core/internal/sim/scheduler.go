@@ -42,7 +42,8 @@ type world struct {
 	history    []entry
 	calls      int
 	outage     bool
-	healed     bool // no more faults
+	healed     bool           // no more faults
+	effects    map[string]int // on the world, by job
 	violations []Violation
 	stats      Stats
 	work       *workload
@@ -67,7 +68,7 @@ type event struct {
 func newWorld(seed uint64, opt Options) *world {
 	w := &world{
 		seed: seed, opt: opt, rng: rand.New(rand.NewPCG(seed, 0)),
-		began: time.Now(), kick: make(chan struct{}, 1),
+		began: time.Now(), kick: make(chan struct{}, 1), effects: map[string]int{},
 	}
 	w.plan = draw(rand.New(rand.NewPCG(seed, 1)))
 	w.work = newWorkload(w)
@@ -232,17 +233,18 @@ func (w *world) names() []string {
 // proc is a simulated process: a runner or a client. It is the system.System
 // of the code that runs in it.
 type proc struct {
-	w      *world
-	name   string
-	rng    *rand.Rand
-	dead   bool          // killed: its tasks leave at their next hand-over point
-	frozen bool          // stopped: its tasks stay where they are
-	cutOff bool          // it does not reach the database
-	skew   time.Duration // how far its clock is off
-	latest time.Duration // the furthest it was ahead
-	kill   func()        // ends its context
-	calls  int           // it has made of its database
-	signal chan struct{} // another process has committed; nil for none
+	w         *world
+	name      string
+	rng       *rand.Rand
+	dead      bool          // killed: its tasks leave at their next hand-over point
+	frozen    bool          // stopped: its tasks stay where they are
+	cutOff    bool          // it does not reach the database
+	skew      time.Duration // how far its clock is off
+	latest    time.Duration // the furthest it was ahead
+	kill      func()        // ends its context
+	calls     int           // it has made of its database
+	disturbed int           // how often it was frozen or its clock jumped
+	signal    chan struct{} // another process has committed; nil for none
 }
 
 func (w *world) newProc(name string) *proc {

@@ -41,8 +41,8 @@ type Result struct {
 
 // Stats say how much a run had to do.
 type Stats struct {
-	Steps, Calls, Jobs, Runs, Rescues, Poisoned, Pruned, Faults int
-	Fake                                                        time.Duration // time that passed inside
+	Steps, Calls, Jobs, Runs, Rescues, Poisoned, Pruned, Ticks, Faults int
+	Fake                                                               time.Duration // time that passed inside
 }
 
 func (s *Stats) add(o Stats) {
@@ -53,6 +53,7 @@ func (s *Stats) add(o Stats) {
 	s.Rescues += o.Rescues
 	s.Poisoned += o.Poisoned
 	s.Pruned += o.Pruned
+	s.Ticks += o.Ticks
 	s.Faults += o.Faults
 	s.Fake += o.Fake
 }

@@ -61,6 +61,48 @@ var mutations = map[string]struct {
 			return c.results[:n], true, nil
 		}}
 	}, []string{"a key stands for one job"}},
+
+	"a claim does not count what it takes itself": {func() *Mutation {
+		return &Mutation{SQL: replace("of_queue <= coalesce(in_queue, of_queue) AND of_type <= coalesce(in_type, of_type) AND of_key <= coalesce(in_key, of_key)", "true")}
+	}, []string{"limits are never exceeded"}},
+
+	"a chain goes on whatever happened": {func() *Mutation {
+		return &Mutation{SQL: replace("EXISTS (SELECT 1 FROM job_deps AS d INDEXED BY job_deps_bad WHERE d.job_id = j.id AND d.outcome <> 'completed')", "false")}
+	}, []string{"a chain keeps its order"}},
+
+	"a tick is not conditional": {func() *Mutation {
+		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
+			if c.op == "Tick" && c.kind == "write" && i == 0 {
+				return "SELECT ? IS ? IS ?"
+			}
+			return sql
+		}}
+	}, []string{"an instant is dealt with once"}},
+
+	"an intent is not stored": {func() *Mutation {
+		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
+			if args := c.stmts[i].Args; c.op == "step.Once" && len(args) == 7 && args[3] == "running" {
+				return "DELETE FROM job_steps WHERE false AND coalesce(?1, ?2, ?3, ?4, ?5, ?6, ?7) IS NULL"
+			}
+			return sql
+		}}
+	}, []string{"an effect is not repeated"}},
+
+	"a rescue comes late": {func() *Mutation {
+		return &Mutation{SQL: replace("lease_expires_at < (SELECT ms FROM db_clock) ORDER BY", "lease_expires_at < (SELECT ms FROM db_clock) - 30000 ORDER BY")}
+	}, []string{"rescue comes in time"}},
+
+	"a wish to cancel is not passed on": {func() *Mutation {
+		return &Mutation{SQL: func(_ *proc, c *call, _ int, sql string) string {
+			switch c.op {
+			case "Heartbeat":
+				return strings.ReplaceAll(sql, "j.cancel_requested_at IS NOT NULL", "false")
+			case "CancelRequested":
+				return strings.ReplaceAll(sql, "claimed_by = ?", "claimed_by = ? AND false")
+			}
+			return sql
+		}}
+	}, []string{"a cancel is heeded", "everything ends"}},
 }
 
 // replace rewrites a fragment wherever it stands.

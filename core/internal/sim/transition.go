@@ -11,11 +11,12 @@ type transition struct {
 	c       *checker
 	call    *call
 	claimed []string
-	line    []string // who stood in line as the first one was taken
-	ended   []string // jobs that became final
-	freed   []string // jobs whose active key was deleted
-	states  []string // each new state of a job, as the log must have it
-	logged  []string // each state in the log
+	line    []string           // who stood in line as the first one was taken
+	ended   []string           // jobs that became final
+	freed   []string           // jobs whose active key was deleted
+	ticks   map[string][]int64 // instants of schedules that got a job, by name
+	states  []string           // each new state of a job, as the log must have it
+	logged  []string           // each state in the log
 }
 
 func (t *transition) violate(rule, job, format string, args ...any) {
@@ -43,6 +44,8 @@ func (t *transition) change(ch change) {
 		t.log(ch)
 	case "limits":
 		t.c.limit(ch)
+	case "cron":
+		t.cron(ch)
 	case "queues":
 		t.c.paused[ch.row.str("name")] = ch.op != "-" && ch.row.num("paused") == 1
 	}
@@ -85,7 +88,11 @@ func (t *transition) job(ch change) {
 	if from != to {
 		t.states = append(t.states, fmt.Sprintf("%d %s %d", j.num("seq"), to, j.num("claims")))
 	}
+	if isFinal(from) && !isFinal(to) {
+		j.activeSince, j.endedAt = t.c.at, 0
+	}
 	if isFinal(to) && !isFinal(from) {
+		j.endedAt = t.c.at
 		t.ended = append(t.ended, id)
 	}
 }
@@ -119,6 +126,8 @@ func (t *transition) insert(id string, r row) {
 		parent.children++
 	}
 	t.c.jobs[id] = j
+	j.activeSince = t.c.at
+	t.tick(r)
 	t.c.w.stats.Jobs++
 	t.states = append(t.states, fmt.Sprintf("%d queued 0", r.num("seq")))
 }
@@ -188,9 +197,13 @@ func (t *transition) hold(j *jobState, r row) {
 			t.violate("no write under an old token", j.id, "the lease was extended")
 		}
 		t.lease(j.id, r)
+		t.prompt(j)
 	}
-	if r.has("cancel_requested_at") && !j.has("cancel_requested_at") && t.call.op != "Cancel" {
-		t.violate("only a cancel cancels", j.id, "%s", r)
+	if r.has("cancel_requested_at") && !j.has("cancel_requested_at") {
+		if t.call.op != "Cancel" {
+			t.violate("only a cancel cancels", j.id, "%s", r)
+		}
+		t.c.cancels = append(t.c.cancels, &canceled{runOf: runOf{j.id, j.num("claims")}, typ: j.str("type"), proc: j.str("claimed_by"), at: t.c.now()})
 	}
 	if j.has("cancel_requested_at") && r.str("cancel_requested_at") != j.str("cancel_requested_at") {
 		t.violate("canceled means canceled", j.id, "the wish was made at %s and now at %s", j.str("cancel_requested_at"), r.str("cancel_requested_at"))
@@ -215,6 +228,7 @@ func (t *transition) lease(id string, r row) {
 // leave: a run ends by its holder's word, or by rescue after its lease.
 func (t *transition) leave(j *jobState, r row) {
 	to, outcome := r.str("state"), j.endedRuns[j.num("claims")]
+	t.prompt(j)
 	if r.has("lease_token") {
 		switch {
 		case !t.holds(j):
@@ -256,6 +270,7 @@ func (t *transition) leave(j *jobState, r row) {
 // only a crash in such a run poisons.
 func (t *transition) rescue(j *jobState, r row, to, outcome string) {
 	t.c.w.stats.Rescues++
+	t.c.mustHaveEnded(t, j)
 	if j.num("lease_expires_at") >= t.call.ms {
 		t.violate("a rescue waits for the lease", j.id, "it ends at %d", j.num("lease_expires_at"))
 	}
@@ -346,6 +361,9 @@ func (t *transition) log(ch change) {
 // end judges the call as a whole.
 func (t *transition) end() {
 	t.order()
+	for name, instants := range t.ticks {
+		t.violate("an instant is dealt with once", "", "%s: jobs for %v, and its row is not moved", name, instants)
+	}
 	slices.Sort(t.states)
 	slices.Sort(t.logged)
 	if !slices.Equal(t.states, t.logged) {

@@ -92,7 +92,7 @@ func (l *workload) startRunner(slot int) {
 
 // die kills a runner, which comes back after a while.
 func (l *workload) die(p *proc) {
-	l.w.mishapped(p.name, "dies")
+	l.w.mishapped(p.name, "dies", forever)
 	l.w.killProc(p)
 	l.w.at(l.w.upTo(2*l.w.plan.lease), func() { l.startRunner(l.slotOf(p)) })
 }
@@ -133,10 +133,10 @@ func (l *workload) anyRunner() *proc {
 }
 
 // open is the last thing that an operator does: what was closed by hand is
-// open again, so that everything can come to its end.
+// open again and schedules are gone, so that everything can come to its end.
 func (l *workload) open() {
 	w := l.w
-	if !w.plan.limits {
+	if !w.plan.limits && !w.plan.crons {
 		return
 	}
 	c := &client{w: w, p: w.newProc("operator"), rng: rand.New(rand.NewPCG(w.seed, 99))}
@@ -156,6 +156,13 @@ func (l *workload) open() {
 			if limit.MaxRunning != nil && *limit.MaxRunning == 0 {
 				c.request("drop limit", func() error { return c.q.DropLimit(ctx, limit.Scope, limit.Name) })
 			}
+		}
+		crons, _, err := c.q.Crons(ctx, "", 10)
+		if err != nil {
+			w.violate("a request is answered", "", "list schedules: %v", err)
+		}
+		for _, cron := range crons {
+			c.request("delete "+cron.Name, func() error { return c.q.DeleteCron(ctx, cron.Name) })
 		}
 		c.done = true
 	})
@@ -229,6 +236,15 @@ func (c *client) run(ctx context.Context) {
 		if plan.limits && c.rng.IntN(4) == 0 {
 			c.limit(ctx)
 		}
+		if plan.crons && c.rng.IntN(4) == 0 {
+			c.cron(ctx)
+		}
+		if plan.effects && len(c.ids) > 0 && c.rng.IntN(4) == 0 {
+			c.ask("settle", func(id string) error {
+				_, err := c.q.SettleStep(ctx, id, effectStep, queue.Settlement{Happened: c.w.effects[id] > 0})
+				return err
+			})
+		}
 		switch n := c.rng.IntN(100); {
 		case n < 62 || len(c.ids) == 0:
 			jobs := []job.New{c.wish()}
@@ -283,6 +299,30 @@ func (c *client) limit(ctx context.Context) {
 	}
 }
 
+// cron sets a schedule, or does one of the other things that are done to them.
+func (c *client) cron(ctx context.Context) {
+	name := "cron" + string(rune('1'+c.rng.IntN(2)))
+	n := queue.NewCron{
+		Name: name, Schedule: fmt.Sprintf("@every %ds", 2+c.rng.IntN(5)), Type: keyed[c.rng.IntN(len(keyed))],
+		CatchUp: queue.CatchUps[c.rng.IntN(3)], Payload: job.Payload(payload{N: 1, MS: c.rng.Int64N(3000)}),
+	}
+	if n.CatchUp != queue.CatchUpAll {
+		n.Overlap = queue.Overlaps[c.rng.IntN(2)]
+	}
+	switch c.rng.IntN(10) {
+	case 0:
+		c.request("delete "+name, func() error { return c.q.DeleteCron(ctx, name) })
+	case 1:
+		c.request("pause "+name, func() error { _, err := c.q.PauseCron(ctx, name); return err })
+	case 2, 3:
+		c.request("resume "+name, func() error { _, err := c.q.ResumeCron(ctx, name); return err })
+	case 4:
+		c.request("trigger "+name, func() error { _, err := c.q.TriggerCron(ctx, name); return err })
+	default:
+		c.request("set "+name+" "+n.Schedule, func() error { _, _, err := c.q.SetCron(ctx, n); return err })
+	}
+}
+
 // chain lets a job come after others: some that are known, some of the same
 // request.
 func (c *client) chain(jobs []job.New, i int) {
@@ -318,8 +358,11 @@ var (
 const otherQueue = "other"
 
 func (c *client) anyType() string {
-	if c.w.plan.killers && c.rng.IntN(8) == 0 {
+	switch {
+	case c.w.plan.killers && c.rng.IntN(8) == 0:
 		return typeKiller
+	case c.w.plan.effects && c.rng.IntN(4) == 0:
+		return typeOnce
 	}
 	return allTypes[c.rng.IntN(len(allTypes))]
 }
@@ -403,7 +446,8 @@ func (c *client) request(what string, do func() error) {
 			continue
 		}
 		switch {
-		case err == nil, errors.Is(err, queue.ErrInvalidState), errors.Is(err, queue.ErrKeyInUse), errors.Is(err, queue.ErrNoLimit):
+		case err == nil, errors.Is(err, queue.ErrInvalidState), errors.Is(err, queue.ErrKeyInUse), errors.Is(err, queue.ErrNoLimit),
+			errors.Is(err, queue.ErrNoCron), errors.Is(err, queue.ErrStepNotFound), errors.Is(err, queue.ErrNotUncertain):
 		case errors.Is(err, queue.ErrNotFound) && c.w.plan.retention > 0:
 		default:
 			c.w.violate("a request is answered", "", "%s: %v", what, err)
