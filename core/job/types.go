@@ -91,10 +91,11 @@ func Known() Types {
 		{Name: ActionExecute, KeyScope: ScopeForever, MaxAttempts: 10},
 		{Name: ActionExpire, KeyScope: ScopeForever, MaxAttempts: 10},
 		// One at a time; wanted again after the next change of the rules.
+		{Name: RulesApply, KeyScope: ScopeActive, MaxAttempts: 10, Timeout: 24 * time.Hour},
 		// One of a path at a time; wanted again when there is more in it.
 		{Name: MailImport, KeyScope: ScopeActive, MaxAttempts: 10, Timeout: 7 * 24 * time.Hour},
+		// An account is removed once.
 		{Name: AccountRemove, KeyScope: ScopeForever, MaxAttempts: 20, Timeout: 24 * time.Hour},
-		{Name: RulesApply, KeyScope: ScopeActive, MaxAttempts: 10, Timeout: 24 * time.Hour},
 	}
 	for _, name := range []string{DebugEcho, DebugSleep, DebugSpin, DebugFail, DebugPanic, DebugSteps, DebugExit} {
 		list = append(list, Type{Name: name})

@@ -136,7 +136,7 @@ func (t *transition) insert(id string, r row) {
 // place when the key has room for them.
 func (t *transition) place(was *jobState, r row) {
 	want := max(r.num("not_before"), r.num("created_at")) - r.num("priority")*30_000
-	arrived := t.call.ms - r.num("priority")*30_000
+	arrived := t.call.ms - max(r.num("priority"), 0)*30_000 // what a negative one costs is waited already
 	ready, inLine := r.get("ready_key")
 	if inLine && ready != was.str("ready_key") {
 		if n := r.num("ready_key"); n != want && (!r.has("limit_key") || n != max(want, arrived)) {
