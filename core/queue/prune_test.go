@@ -116,15 +116,15 @@ func TestAJobThatSnoozesForEverKeepsAShortLog(t *testing.T) {
 		return res[0].Rows[0].Int(0), res[0].Rows[0].Int(1)
 	}
 	// Two entries a minute: the last hour has 120.
-	n, first := entries(id)
-	if n < 120 || n > 122 {
+	if n, _ := entries(id); n < 120 || n > 122 {
 		t.Errorf("%d entries of the last hour, want about 120", n)
 	}
 	for range rounds {
 		clock.advance(time.Hour)
 		finish(t, q, claimOne(t, q).Lease, queue.Outcome{Kind: queue.Snoozed, Delay: time.Minute})
 	}
-	if n, first = entries(id); n < 100 || n > 103 {
+	n, first := entries(id)
+	if n < 100 || n > 103 {
 		t.Errorf("%d entries, want about the last hundred", n)
 	}
 	if n, _ := entries(other); n != 1 {
