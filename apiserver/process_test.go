@@ -56,7 +56,8 @@ func TestTheCommandLine(t *testing.T) {
 		"no such file":                  {[]string{"serve", "-config", filepath.Join(dir, "none.toml")}, nil, 2, "", "none.toml"},
 		"an open address and no token":  {[]string{"-set", "app.host=0.0.0.0"}, nil, 2, "", "app.host"},
 		"the same by environment":       {nil, map[string]string{"APP_HOST": "::"}, 2, "", "app.host"},
-		"a remote database":             {[]string{"-set", "paths.database=libsql://example.com"}, nil, 2, "", "paths.database"},
+		"a server with a password":      {[]string{"-set", "paths.database=libsql://a:b@example.com"}, nil, 2, "", "paths.database"},
+		"a server that is not there":    {[]string{"-set", "paths.database=http://127.0.0.1:1", "-set", "database.retry_attempts=1"}, nil, 1, "", "unavailable"},
 		"a port that is taken":          {[]string{"-set", database, "-set", "app.port=" + port}, nil, 1, "", "app.port"},
 		"no database and no migrations": {[]string{"-set", "paths.database=" + filepath.Join(dir, "none.db"), "-set", "database.auto_migrate=false"}, nil, 1, "", "queuerunner migrate up"},
 	} {

@@ -70,13 +70,12 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	sys := system.Skew(system.Real{}, cfg.Queue.ClockOffset.Duration)
 	opt.System = sys
 	opt.Settle = true // who follows the events must learn of a restore although nobody writes
-	file, schema, err := openDatabase(ctx, opt, cfg.Database.AutoMigrate)
+	db, schema, err := openDatabase(ctx, opt, cfg.Database.AutoMigrate)
 	if err != nil {
 		return err
 	}
-	db := libsql.DB(file)
 	if seed := cfg.Queue.FaultSeed; seed != 0 {
-		db = fault.New(file, seed, sys, log)
+		db = fault.New(db, seed, sys, log)
 	}
 	defer closeDatabase(ctx, db, log)
 	if err := httpd.ObserveWriter(db); err != nil {
@@ -165,18 +164,14 @@ func policy(cfg *config.Loaded) mail.Policy {
 
 // databaseOptions turns the configuration into what the storage face takes.
 func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (libsql.Options, error) {
-	if cfg.Paths.IsRemote() {
-		return libsql.Options{}, fmt.Errorf("paths.database (%s) names a remote server, which this version does not support: give the path of a file",
-			cfg.Origin("paths.database"))
-	}
 	home, _ := lookup("HOME")
-	path, err := cfg.Paths.LocalPath(home)
+	path, err := cfg.Paths.Location(home)
 	if err != nil {
 		return libsql.Options{}, fmt.Errorf("paths.database (%s): %w", cfg.Origin("paths.database"), err)
 	}
 	d := cfg.Database
 	return libsql.Options{
-		Path: path, Synchronous: d.Synchronous, Readers: d.Readers,
+		Path: path, AuthToken: d.Token, CA: d.TLSCA, ServerName: d.TLSServerName, Synchronous: d.Synchronous, Readers: d.Readers,
 		BusyTimeout: d.BusyTimeout.Duration, CallTimeout: d.CallTimeout.Duration,
 		RetryTimes: d.RetryAttempts - 1, // the first try is no repeat
 		RetryBase:  d.RetryBase.Duration, RetryMax: d.RetryMax.Duration,
@@ -185,13 +180,13 @@ func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (li
 
 // openDatabase brings the schema up to date, unless that is somebody else's
 // task, and opens the database. It also returns the schema this program needs.
-func openDatabase(ctx context.Context, opt libsql.Options, migrate bool) (db *libsql.File, schema int64, err error) {
+func openDatabase(ctx context.Context, opt libsql.Options, migrate bool) (db libsql.DB, schema int64, err error) {
 	if migrate {
 		if err := libsql.Migrate(ctx, opt); err != nil {
 			return nil, 0, fmt.Errorf("migrate the database: %w", err)
 		}
 	}
-	status, err := libsql.Schema(opt)
+	status, err := libsql.Schema(ctx, opt)
 	switch {
 	case err != nil:
 		return nil, 0, fmt.Errorf("read the schema's version: %w", err)

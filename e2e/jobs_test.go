@@ -74,13 +74,13 @@ func (p *process) enqueue(list []newJob) {
 }
 
 // inState counts the debug jobs in a state.
-func (s *system) inState(db *libsql.File, state string) int64 {
+func (s *system) inState(db libsql.DB, state string) int64 {
 	s.Helper()
 	return s.count(db, "SELECT count(*) FROM jobs WHERE type LIKE 'debug.%' AND state = ?", state)
 }
 
 // allCompleted waits until all n debug jobs are completed.
-func (s *system) allCompleted(db *libsql.File, n int) {
+func (s *system) allCompleted(db libsql.DB, n int) {
 	s.Helper()
 	s.until(fmt.Sprintf("all %d jobs are completed", n), func() bool {
 		if failed := s.inState(db, "failed") + s.inState(db, "canceled"); failed > 0 {
@@ -92,7 +92,7 @@ func (s *system) allCompleted(db *libsql.File, n int) {
 
 // exactlyOnce checks what must hold of completed jobs whatever happened to
 // them on the way, and the invariants of the whole database.
-func (s *system) exactlyOnce(db *libsql.File, n int) {
+func (s *system) exactlyOnce(db libsql.DB, n int) {
 	s.Helper()
 	for what, sql := range map[string]string{
 		"stored":    `SELECT count(*) FROM jobs WHERE type LIKE 'debug.%'`,

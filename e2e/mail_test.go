@@ -92,7 +92,7 @@ func TestKillsLoseNothingAndDoubleNothing(t *testing.T) {
 }
 
 // settled waits until n messages are stored, decided and acted upon.
-func (s *system) settled(db *libsql.File, n int64) {
+func (s *system) settled(db libsql.DB, n int64) {
 	s.Helper()
 	s.until("all messages are decided and acted upon", func() bool {
 		return s.count(db, "SELECT count(*) FROM messages") == n && s.count(db, "SELECT count(*) FROM decisions") == n &&
@@ -101,7 +101,7 @@ func (s *system) settled(db *libsql.File, n int64) {
 }
 
 // open looks at the database as another process does.
-func (s *system) open() *libsql.File {
+func (s *system) open() libsql.DB {
 	s.Helper()
 	db, err := libsql.Open(s.Context(), libsql.Options{Path: s.database()})
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *system) open() *libsql.File {
 	return db
 }
 
-func (s *system) count(db *libsql.File, sql string, args ...any) int64 {
+func (s *system) count(db libsql.DB, sql string, args ...any) int64 {
 	s.Helper()
 	res, err := db.Read(s.Context(), libsql.Query(sql, args...))
 	if err != nil {

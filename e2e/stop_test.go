@@ -119,12 +119,12 @@ func (s *system) writersAreBlocked() bool {
 }
 
 // held is how many jobs a runner has in hand.
-func (s *system) held(db *libsql.File, p *process) int64 {
+func (s *system) held(db libsql.DB, p *process) int64 {
 	s.Helper()
 	return s.count(db, "SELECT count(*) FROM jobs WHERE state = 'running' AND claimed_by = ?", p.runnerID())
 }
 
-func (s *system) rows(db *libsql.File, sql string, args ...any) []libsql.Row {
+func (s *system) rows(db libsql.DB, sql string, args ...any) []libsql.Row {
 	s.Helper()
 	res, err := db.Read(s.Context(), libsql.Query(sql, args...))
 	if err != nil {

@@ -19,17 +19,17 @@ const (
 // attach opens the database, whose schema it brings up to date if migrate
 // says so, and returns it with the schema this program needs. A database that
 // is away is waited for until ctx ends; one that no waiting mends is an error.
-func attach(ctx context.Context, sys system.System, log zerolog.Logger, opt libsql.Options, migrate bool) (*libsql.File, int64, error) {
-	var db *libsql.File
+func attach(ctx context.Context, sys system.System, log zerolog.Logger, opt libsql.Options, migrate bool) (libsql.DB, int64, error) {
+	var db libsql.DB
 	var st libsql.SchemaStatus
 	err := persist(ctx, sys, log, "open the database", func() (err error) {
 		if migrate {
 			err = libsql.Migrate(ctx, opt)
 		} else {
-			err = checkSchema(opt)
+			err = checkSchema(ctx, opt)
 		}
 		if err == nil {
-			st, err = libsql.Schema(opt)
+			st, err = libsql.Schema(ctx, opt)
 		}
 		if err == nil {
 			db, err = libsql.Open(ctx, opt)

@@ -22,18 +22,18 @@ const closeBound = 5 * time.Second
 // what the storage face takes.
 func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (libsql.Options, error) {
 	home, _ := lookup("HOME")
-	path, err := cfg.Paths.LocalPath(home)
-	if cfg.Paths.IsRemote() {
-		err = errors.New("a remote server, which this version does not support")
-	}
+	path, err := cfg.Paths.Location(home)
 	if err != nil {
 		return libsql.Options{}, &config.Problems{List: []config.Problem{{
-			Where: cfg.Origin("paths.database"), Key: "paths.database", What: err.Error(), Want: "the path of a file",
+			Where: cfg.Origin("paths.database"), Key: "paths.database", What: err.Error(), Want: "the path of a file or the URL of a server",
 		}}}
 	}
 	d := cfg.Database
 	return libsql.Options{
 		Path:        path,
+		AuthToken:   d.Token,
+		CA:          d.TLSCA,
+		ServerName:  d.TLSServerName,
 		Synchronous: d.Synchronous,
 		Readers:     d.Readers,
 		BusyTimeout: d.BusyTimeout.Duration,
@@ -46,8 +46,8 @@ func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (li
 
 // checkSchema refuses a database that this program cannot work with as it is,
 // and names the command that mends it.
-func checkSchema(opt libsql.Options) error {
-	st, err := libsql.Schema(opt)
+func checkSchema(ctx context.Context, opt libsql.Options) error {
+	st, err := libsql.Schema(ctx, opt)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the schema's version: %w", err)
@@ -69,6 +69,9 @@ type schemaError struct{ text string }
 func (e *schemaError) Error() string { return e.text }
 
 func isMissing(path string) bool {
+	if libsql.IsRemote(path) {
+		return false
+	}
 	_, err := os.Stat(path)
 	return errors.Is(err, fs.ErrNotExist)
 }
@@ -86,7 +89,7 @@ func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql
 	for _, ch := range change {
 		ch(&opt)
 	}
-	if err := checkSchema(opt); err != nil {
+	if err := checkSchema(ctx, opt); err != nil {
 		return err
 	}
 	db, err := libsql.Open(ctx, opt)

@@ -13,7 +13,7 @@ import (
 // migrateUp is `migrate up`.
 func migrateUp(c *call, _ *flag.FlagSet) action {
 	return func(ctx context.Context, _ []string) error {
-		return c.migrate(func(opt libsql.Options, _ libsql.SchemaStatus) error {
+		return c.migrate(ctx, func(opt libsql.Options, _ libsql.SchemaStatus) error {
 			return libsql.Migrate(ctx, opt)
 		})
 	}
@@ -34,7 +34,7 @@ func migrateDown(c *call, flags *flag.FlagSet) action {
 			}
 			steps = n
 		}
-		return c.migrate(func(opt libsql.Options, before libsql.SchemaStatus) error {
+		return c.migrate(ctx, func(opt libsql.Options, before libsql.SchemaStatus) error {
 			switch {
 			case before.Version == 0 && isMissing(opt.Path):
 				return fmt.Errorf("there is no database at %s", quote(opt.Path))
@@ -49,7 +49,7 @@ func migrateDown(c *call, flags *flag.FlagSet) action {
 }
 
 // migrate changes the schema and says from where to where it went.
-func (c *call) migrate(change func(libsql.Options, libsql.SchemaStatus) error) error {
+func (c *call) migrate(ctx context.Context, change func(libsql.Options, libsql.SchemaStatus) error) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -58,14 +58,14 @@ func (c *call) migrate(change func(libsql.Options, libsql.SchemaStatus) error) e
 	if err != nil {
 		return err
 	}
-	before, err := libsql.Schema(opt)
+	before, err := libsql.Schema(ctx, opt)
 	if err != nil {
 		return err
 	}
 	if err := change(opt, before); err != nil {
 		return err
 	}
-	after, err := libsql.Schema(opt)
+	after, err := libsql.Schema(ctx, opt)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (c *call) migrate(change func(libsql.Options, libsql.SchemaStatus) error) e
 // migrateStatus is `migrate status`.
 func migrateStatus(c *call, flags *flag.FlagSet) action {
 	asJSON := flags.Bool("json", false, "print JSON")
-	return func(context.Context, []string) error {
+	return func(ctx context.Context, _ []string) error {
 		cfg, err := c.config()
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func migrateStatus(c *call, flags *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		st, err := libsql.Schema(opt)
+		st, err := libsql.Schema(ctx, opt)
 		if err != nil {
 			return err
 		}

@@ -104,16 +104,15 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	}
 	defer own.close()
 
-	file, schema, err := attach(ctx, r.sys, r.log, r.database, r.cfg.Database.AutoMigrate)
+	db, schema, err := attach(ctx, r.sys, r.log, r.database, r.cfg.Database.AutoMigrate)
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to do
 	}
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
-	db := libsql.DB(file)
 	if seed := r.cfg.Queue.FaultSeed; seed != 0 {
-		db = fault.New(file, seed, r.sys, r.log)
+		db = fault.New(db, seed, r.sys, r.log)
 	}
 	own.opened(db, schema)
 	if err := httpd.ObserveWriter(db); err != nil {

@@ -38,6 +38,8 @@ func (l *loader) check() {
 	l.together(c.Database.BusyTimeout.Duration <= c.Database.CallTimeout.Duration,
 		"longer than a whole call may take", "database.busy_timeout not above database.call_timeout",
 		"database.busy_timeout", "database.call_timeout")
+	l.together(c.Database.AuthToken.Reveal() == "" || c.Database.AuthTokenFile == "",
+		"two tokens", "database.auth_token or database.auth_token_file", "database.auth_token", "database.auth_token_file")
 	l.together(c.Database.RetryBase.Duration <= c.Database.RetryMax.Duration,
 		"the first wait is longer than the longest", "database.retry_base not above database.retry_max",
 		"database.retry_base", "database.retry_max")
@@ -88,6 +90,10 @@ func (l *loader) checkDatabase(c *Config) {
 	l.that("paths.database", what == "", what, "a path, file:PATH, or libsql://, http:// or https:// and a host")
 
 	d := c.Database
+	if token := d.AuthToken.Reveal(); token != "" {
+		l.that("database.auth_token", isToken(token), "not a bearer token", wantToken)
+	}
+	l.that("database.tls_server_name", d.TLSServerName == "" || isHost(d.TLSServerName), "not a host", "a host name, without a port, or nothing")
 	l.number("database.readers", int64(d.Readers), 1, 64)
 	l.duration("database.busy_timeout", d.BusyTimeout, time.Millisecond, 10*time.Minute)
 	l.duration("database.call_timeout", d.CallTimeout, time.Millisecond, 10*time.Minute)

@@ -6,7 +6,13 @@
 // nothing of Postroom, so that every other package may be configured by it.
 package config
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
 
 // Config holds every setting after file, environment and flags were merged.
 // Fields and sections marked reserved are read, checked and shown, and no
@@ -44,9 +50,10 @@ type Paths struct {
 
 // Database tunes how the database is reached.
 type Database struct {
-	AuthToken     Secret   `toml:"auth_token" alias:"LIBSQL_AUTH_TOKEN" reserved:"true"`
-	TLSCA         string   `toml:"tls_ca" reserved:"true"`
-	TLSServerName string   `toml:"tls_server_name" reserved:"true"`
+	AuthToken     Secret   `toml:"auth_token" alias:"LIBSQL_AUTH_TOKEN"`
+	AuthTokenFile string   `toml:"auth_token_file"` // read before each request
+	TLSCA         string   `toml:"tls_ca"`
+	TLSServerName string   `toml:"tls_server_name"`
 	EncryptionKey Secret   `toml:"encryption_key" reserved:"true"`
 	Replica       string   `toml:"replica" reserved:"true"` // path of an embedded replica
 	Readers       int      `toml:"readers"`                 // connections that only read
@@ -215,6 +222,23 @@ func Default() Config {
 			ApprovalExpiry:    Duration{7 * 24 * time.Hour},
 		},
 	}
+}
+
+// Token returns the token for a database server: what auth_token_file holds at
+// this moment, or auth_token.
+func (d Database) Token() (string, error) {
+	if d.AuthTokenFile == "" {
+		return d.AuthToken.Reveal(), nil
+	}
+	text, err := os.ReadFile(d.AuthTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("database.auth_token_file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if !isToken(token) {
+		return "", errors.New("database.auth_token_file: the file does not hold one token")
+	}
+	return token, nil
 }
 
 // Accepted lists the tokens that open the API: api.token and api.tokens.

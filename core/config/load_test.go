@@ -456,3 +456,27 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTokenOfADatabaseServer(t *testing.T) {
+	t.Parallel()
+	if token, err := load(t, "", "LIBSQL_AUTH_TOKEN", "abc").Database.Token(); err != nil || token != "abc" {
+		t.Errorf("got %q, %v", token, err)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	d := Database{AuthTokenFile: file}
+	if token, err := d.Token(); err == nil {
+		t.Errorf("a file that is not there gave %q", token)
+	}
+	for text, want := range map[string]string{"first\n": "first", " second": "second", "": "", "a b": "", "\x00": ""} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		token, err := d.Token() // as it is now
+		if token != want || (err == nil) != (want != "") {
+			t.Errorf("%q gave %q, %v", text, token, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "a b") {
+			t.Errorf("the error %v repeats the file", err)
+		}
+	}
+}

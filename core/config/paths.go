@@ -16,6 +16,14 @@ func (p Paths) IsRemote() bool {
 	return false
 }
 
+// Location returns the URL of the database's server, or else its LocalPath.
+func (p Paths) Location(home string) (string, error) {
+	if p.IsRemote() {
+		return p.Database, nil
+	}
+	return p.LocalPath(home)
+}
+
 // LocalPath returns the database's file: the path as given, without a file:
 // prefix, and with a leading ~ replaced by home. An error never repeats the
 // path.

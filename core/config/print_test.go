@@ -44,7 +44,7 @@ func TestPrint(t *testing.T) {
 			"app.host":                 `"127.0.0.1" # default`,
 			"queue.lease":              `"1m30s" # env QUEUE_LEASE`,
 			"queue.heartbeat":          `"30s" # default`,
-			"database.auth_token":      `"***" # env LIBSQL_AUTH_TOKEN, reserved`,
+			"database.auth_token":      `"***" # env LIBSQL_AUTH_TOKEN`,
 			"api.token":                `"" # default`,
 			"telemetry.sample_ratio":   "1.0 # default",
 			"queue.limits.queues":      "{} # default",
@@ -59,7 +59,7 @@ func TestPrint(t *testing.T) {
 			t.Errorf("%d lines, want %d", len(lines), want)
 		}
 		want := []SetKey{
-			{"database.auth_token", "env LIBSQL_AUTH_TOKEN"}, {"imap.idle", l.File + ":7"},
+			{"imap.idle", l.File + ":7"},
 		}
 		if got := l.Reserved(); !slices.Equal(got, want) {
 			t.Errorf("reserved: %v, want %v", got, want)

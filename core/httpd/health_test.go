@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,24 +72,17 @@ func TestHealthOfAWorkingService(t *testing.T) {
 	})
 }
 
-func TestHealthFollowsTheDatabaseFile(t *testing.T) {
+func TestHealthFollowsTheDatabase(t *testing.T) {
 	t.Parallel()
-	path := dbtest.Path(t)
-	h := httpd.Health{DB: dbtest.OpenPath(t, path), Draining: never}
-	move := func(from, to string) {
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			if err := os.Rename(from+suffix, to+suffix); err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-		}
-	}
+	place := dbtest.Place(t)
+	h := httpd.Health{DB: dbtest.OpenPath(t, place.Path), Draining: never}
 	expect(t, h.Healthz, 200, nil)
-	move(path, path+".away")
+	bringBack := place.TakeAway(t)
 	gone := map[string]any{"status": "unavailable", "database": "unavailable", "schema": nil}
 	expect(t, h.Healthz, 503, gone)
 	expect(t, h.Readyz, 503, gone)
 	expect(t, h.Livez, 200, nil)
-	move(path+".away", path)
+	bringBack()
 	expect(t, h.Healthz, 200, nil)
 	expect(t, h.Readyz, 200, nil)
 }

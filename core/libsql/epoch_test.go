@@ -13,7 +13,7 @@ import (
 const sqlEpoch = "SELECT CAST(value AS BLOB) FROM meta WHERE key = 'epoch'"
 
 // epochOf reads the epoch without a write.
-func epochOf(t *testing.T, f *File) string {
+func epochOf(t *testing.T, f DB) string {
 	t.Helper()
 	res, err := f.Read(t.Context(), Query(sqlEpoch))
 	if err != nil {
@@ -23,7 +23,7 @@ func epochOf(t *testing.T, f *File) string {
 }
 
 // writtenEpoch is the epoch in which a write finds itself.
-func writtenEpoch(t testing.TB, f *File) string {
+func writtenEpoch(t testing.TB, f DB) string {
 	t.Helper()
 	return mustWrite(t, f, Query(sqlEpoch))[0].Rows[0].Str(0)
 }
@@ -235,10 +235,11 @@ func TestReadersNeedNoNewEpoch(t *testing.T) {
 	restore(t, path)
 	for _, atOnce := range []bool{false, true} {
 		release := holdElsewhere(t, path)
-		f, err := Open(t.Context(), Options{Path: path, Settle: atOnce, BusyTimeout: time.Hour, CallTimeout: time.Hour})
+		db, err := Open(t.Context(), Options{Path: path, Settle: atOnce, BusyTimeout: time.Hour, CallTimeout: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
+		f := db.(*File)
 		if got := epochOf(t, f); got != epoch {
 			t.Errorf("at once %v: the epoch is %s, want %s", atOnce, got, epoch)
 		}

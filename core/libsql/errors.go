@@ -10,11 +10,12 @@ type Class string
 
 // The classes. Whatever the class, an error says nothing about values.
 const (
-	// Busy: another process held the write lock for all of the busy timeout.
-	// Nothing was applied; it may be repeated.
+	// Busy: another process held the write lock for all of the busy timeout,
+	// or the server had too much to do. Nothing was applied; it may be repeated.
 	Busy Class = "busy"
 	// Unavailable: the file is missing, replaced, emptied or cannot be read
-	// or written. Nothing was applied; it may be repeated.
+	// or written, or the server is away, has another database or refuses the
+	// token. Nothing was applied; it may be repeated.
 	Unavailable Class = "unavailable"
 	// Full: no room on the disk. Nothing was applied.
 	Full Class = "full"
@@ -28,8 +29,8 @@ const (
 	Invalid Class = "invalid"
 	// Canceled: the context ended before the work began. Nothing was applied.
 	Canceled Class = "canceled"
-	// Unknown: the context ended, or the disk failed, while the work was
-	// under way. It may or may not have been applied.
+	// Unknown: the context ended, the disk failed, or the server's answer was
+	// lost, while the work was under way. It may or may not have been applied.
 	Unknown Class = "unknown"
 	// Closed: the database was closed.
 	Closed Class = "closed"
@@ -44,6 +45,7 @@ type Error struct {
 	cause  error
 
 	preparing bool // SQLite refused the SQL itself
+	again     bool // no server was reached, or only a read was lost: the same call may be made again
 }
 
 func (e *Error) Error() string {
@@ -92,7 +94,36 @@ func Transient(err error) bool {
 
 // notApplied says whether a failed call can be repeated at once with a good
 // chance and no risk.
-func notApplied(err error) bool { return ClassOf(err) == Busy }
+func notApplied(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Class == Busy || e.again)
+}
+
+// inOp names what was being done.
+func inOp(err error, op string) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	named := *e
+	named.Op = op
+	return &named
+}
+
+// inBatch gives an error the place of its statement, of which the first
+// guards are guards.
+func inBatch(err error, i, guards int) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	placed := *e
+	placed.Index = i
+	if i < guards && !e.preparing && (e.Class == Invalid || e.Class == Constraint) {
+		placed.Class, placed.Detail = Guard, ""
+	}
+	return &placed
+}
 
 // endsTransaction says whether SQLite may have rolled the transaction back by
 // itself when it reported this class.

@@ -31,18 +31,13 @@ type File struct {
 	lock   probe
 }
 
-// Open opens an existing, migrated file. [Migrate] creates one.
-func Open(ctx context.Context, opt Options) (*File, error) {
-	opt, err := opt.withDefaults()
-	if err != nil {
-		return nil, err
-	}
+func openFile(ctx context.Context, opt Options) (*File, error) {
 	f := &File{opt: opt, slots: make(chan struct{}, opt.Readers)}
 	f.life, f.die = context.WithCancel(context.WithoutCancel(ctx))
 	var c *conn
 	var stored string
 	// Another process may be recovering the log or migrating at this moment.
-	err = waitBusy(ctx, opt, opt.BusyTimeout, func() (err error) {
+	err := waitBusy(ctx, opt, opt.BusyTimeout, func() (err error) {
 		if c, err = connect(opt.Path, "rw", readerRole, opt.Synchronous); err != nil {
 			return err
 		}
@@ -67,12 +62,17 @@ func Open(ctx context.Context, opt Options) (*File, error) {
 	return f, nil
 }
 
-var errNotPostroom = errors.New("the file is not a migrated Postroom database")
+var errNotPostroom = errors.New("it is not a migrated Postroom database")
+
+const (
+	sqlIdentity = `SELECT CAST(i.value AS BLOB), CAST((SELECT value FROM meta WHERE key = 'file') AS BLOB) FROM meta AS i WHERE i.key = 'database_id'`
+	sqlTouch    = `UPDATE meta SET updated_at = updated_at WHERE key = 'database_id'`
+)
 
 // readIdentity returns the database's id, and its home as it was noted last,
 // "" if never.
 func readIdentity(c *conn) (id, home string, err error) {
-	rows, err := c.query(`SELECT CAST(i.value AS BLOB), CAST((SELECT value FROM meta WHERE key = 'file') AS BLOB) FROM meta AS i WHERE i.key = 'database_id'`)
+	rows, err := c.query(sqlIdentity)
 	switch {
 	case ClassOf(err) == Invalid, err == nil && len(rows) != 1:
 		return "", "", &Error{Class: Unavailable, Op: "open", cause: errNotPostroom}
@@ -130,6 +130,16 @@ func (f *File) checkIdentity() (fileID, error) {
 	}
 	f.settleSoon()
 	return c.file, nil
+}
+
+// Write implements [DB].
+func (f *File) Write(ctx context.Context, b *Batch) ([]Result, error) {
+	return f.writer.write(ctx, b)
+}
+
+// Merge implements [DB].
+func (f *File) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error) {
+	return f.writer.merge(ctx, op, items)
 }
 
 // Read implements [DB].
@@ -241,16 +251,7 @@ func (f *File) giveReader(c *conn) {
 }
 
 // Health implements [DB].
-func (f *File) Health(ctx context.Context) (int64, error) {
-	v, _, err := f.health.do(ctx, f.opt, func(ctx context.Context) (int64, error) {
-		res, err := f.Read(ctx, Query("SELECT max(version) FROM schema_migrations"))
-		if err != nil {
-			return 0, err
-		}
-		return res[0].Rows[0].Int(0), nil
-	})
-	return v, err
-}
+func (f *File) Health(ctx context.Context) (int64, error) { return f.health.schema(ctx, f.opt, f) }
 
 // ProbeWriter implements [DB].
 func (f *File) ProbeWriter(ctx context.Context) (time.Duration, error) {
@@ -258,7 +259,7 @@ func (f *File) ProbeWriter(ctx context.Context) (time.Duration, error) {
 		var b Batch
 		if f.writer.full.Load() {
 			// A lock needs no room: only a write tells whether there is some again.
-			b.Exec("UPDATE meta SET updated_at = updated_at WHERE key = 'database_id'")
+			b.Exec(sqlTouch)
 		}
 		_, err := f.Write(ctx, &b)
 		if err == nil && f.writer.full.Load() {
@@ -323,6 +324,18 @@ func (p *probe) do(ctx context.Context, opt Options, call func(context.Context) 
 	case <-ctx.Done():
 		return 0, opt.System.Now().Sub(started), &Error{Class: Canceled, Op: "probe", cause: ctx.Err()}
 	}
+}
+
+// schema asks db for the version of its schema.
+func (p *probe) schema(ctx context.Context, opt Options, db DB) (int64, error) {
+	v, _, err := p.do(ctx, opt, func(ctx context.Context) (int64, error) {
+		res, err := db.Read(ctx, Query("SELECT max(version) FROM schema_migrations"))
+		if err != nil {
+			return 0, err
+		}
+		return res[0].Rows[0].Int(0), nil
+	})
+	return v, err
 }
 
 // retry repeats a call that was not applied, with doubling delays and full

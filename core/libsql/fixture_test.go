@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postroom/postroom/core/libsql/sqldtest"
 	"github.com/postroom/postroom/core/system"
 )
 
@@ -66,10 +67,11 @@ func newPath(t testing.TB) string {
 // open opens a handle that is closed when the test ends.
 func open(t testing.TB, opt Options) *File {
 	t.Helper()
-	f, err := Open(t.Context(), opt)
+	db, err := Open(t.Context(), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f := db.(*File)
 	t.Cleanup(func() {
 		if err := f.Close(context.Background()); err != nil {
 			t.Error(err)
@@ -82,8 +84,61 @@ func open(t testing.TB, opt Options) *File {
 func setup(t testing.TB) *File {
 	t.Helper()
 	f := open(t, Options{Path: newPath(t), Synchronous: "normal"})
-	mustWrite(t, f, Exec("CREATE TABLE t (k INTEGER PRIMARY KEY, v ANY CHECK (v <> 'bad')) STRICT"))
+	mustWrite(t, f, Exec(tableT))
 	return f
+}
+
+const tableT = "CREATE TABLE t (k INTEGER PRIMARY KEY, v ANY CHECK (v <> 'bad')) STRICT"
+
+// onBoth runs a test on a file and on a server, each with a table t(k, v).
+func onBoth(t *testing.T, test func(t *testing.T, db DB)) {
+	t.Run("file", func(t *testing.T) {
+		t.Parallel()
+		test(t, setup(t))
+	})
+	t.Run("server", func(t *testing.T) {
+		t.Parallel()
+		r, _ := setupRemote(t, Options{})
+		test(t, r)
+	})
+}
+
+// newServer starts a server with a migrated database.
+func newServer(t testing.TB) *sqldtest.Server {
+	t.Helper()
+	s := sqldtest.Start(t)
+	if err := Migrate(t.Context(), Options{Path: s.URL}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// setupRemote returns a handle on a fresh database with a table t(k, v) on a
+// server.
+func setupRemote(t testing.TB, opt Options) (*Remote, *sqldtest.Server) {
+	t.Helper()
+	s := newServer(t)
+	opt.Path = s.URL
+	r := openOn(t, opt)
+	mustWrite(t, r, Exec(tableT))
+	return r, s
+}
+
+// openOn opens a handle on a server that is closed when the test ends.
+func openOn(t testing.TB, opt Options) *Remote {
+	t.Helper()
+	db, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return db.(*Remote)
 }
 
 func batch(stmts ...Stmt) *Batch {
@@ -94,7 +149,7 @@ func batch(stmts ...Stmt) *Batch {
 	return b
 }
 
-func mustWrite(t testing.TB, f *File, stmts ...Stmt) []Result {
+func mustWrite(t testing.TB, f DB, stmts ...Stmt) []Result {
 	t.Helper()
 	res, err := f.Write(t.Context(), batch(stmts...))
 	if err != nil {
@@ -103,7 +158,7 @@ func mustWrite(t testing.TB, f *File, stmts ...Stmt) []Result {
 	return res
 }
 
-func readInt(t testing.TB, f *File, sql string, args ...any) int64 {
+func readInt(t testing.TB, f DB, sql string, args ...any) int64 {
 	t.Helper()
 	res, err := f.Read(t.Context(), Query(sql, args...))
 	if err != nil {

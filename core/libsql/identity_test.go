@@ -314,7 +314,7 @@ func TestAPathThatIsNoFile(t *testing.T) {
 		opt := Options{Path: path}
 		_, err := Open(t.Context(), opt)
 		wantClass(t, err, Unavailable)
-		_, err = Schema(opt)
+		_, err = Schema(t.Context(), opt)
 		wantClass(t, err, Unavailable)
 		wantClass(t, Migrate(t.Context(), opt), Unavailable)
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/postroom/postroom/core/system"
 )
 
-// DB is the face that queue, steps and mail are written against. An embedded
-// [File] implements it; a client for a remote server can.
+// DB is the face that queue, steps and mail are written against: an embedded
+// [File] or a database on a server, [Remote].
 type DB interface {
 	// Write applies the batch atomically and returns one Result per
 	// statement, guards included. When it fails with a class other than
@@ -48,34 +48,59 @@ type DB interface {
 // Options say how a database is opened. Zero values take the defaults of the
 // configuration's database section.
 type Options struct {
-	Path        string        // a plain file path, already expanded
-	Synchronous string        // "full" (default) or "normal"
+	Path        string        // a plain file path, already expanded, or the http, https or libsql URL of a server
+	Synchronous string        // "full" (default) or "normal"; of a file
 	Readers     int           // reading connections at most
-	BusyTimeout time.Duration // longest wait for another process's write lock
+	BusyTimeout time.Duration // longest wait for another process's write lock on a file
 	CallTimeout time.Duration // longest a call may take, whatever its context says
 	RetryTimes  int           // repeats of a call that was not applied
 	RetryBase   time.Duration // first delay between repeats, doubling, with jitter
 	RetryMax    time.Duration // longest delay between repeats
 	Settle      bool          // give a restored file its new epoch at once, not only with the first write
-	System      system.System
-	OnCommit    func(requests, statements int) // after each commit; must not block
-	OnError     func(Class)                    // after each failed attempt; must not block
+
+	// Of a server.
+	AuthToken  func() (string, error) // asked before each request; "" or nil sends none
+	CA         string                 // file of PEM certificates that its own is checked against; "" takes the system's
+	ServerName string                 // in its certificate; "" takes the URL's host
+
+	System   system.System
+	OnCommit func(requests, statements int) // after each commit; must not block
+	OnError  func(Class)                    // after each failed attempt; must not block
+}
+
+// Open opens an existing, migrated database. [Migrate] creates one.
+func Open(ctx context.Context, opt Options) (DB, error) {
+	opt, err := opt.withDefaults()
+	switch {
+	case err != nil:
+		return nil, err
+	case IsRemote(opt.Path):
+		r, err := openRemote(ctx, opt)
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	f, err := openFile(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 func (o Options) withDefaults() (Options, error) {
-	if strings.Contains(o.Path, "://") {
-		return o, &Error{Class: Invalid, Op: "open", Detail: "a remote server is not supported by this version: give paths.database the path of a file"}
-	}
 	if o.Path == "" {
 		return o, &Error{Class: Invalid, Op: "open", Detail: "the database path is empty"}
 	}
-	// Absolute, so that SQLite takes no name of its own (:memory:) or host
-	// (//name/) for it, and the path means the same file for ever.
-	path, err := filepath.Abs(o.Path)
-	if err != nil {
-		return o, &Error{Class: Unavailable, Op: "open", Detail: "the working directory is unknown", cause: err}
+	if !IsRemote(o.Path) {
+		// Absolute, so that SQLite takes no name of its own (:memory:) or host
+		// (//name/) for it, and the path means the same file for ever.
+		path, err := filepath.Abs(o.Path)
+		if err != nil {
+			return o, &Error{Class: Unavailable, Op: "open", Detail: "the working directory is unknown", cause: err}
+		}
+		o.Path = path
 	}
-	o.Path = path
 	switch strings.ToLower(o.Synchronous) {
 	case "", "full":
 		o.Synchronous = "FULL"

@@ -38,8 +38,8 @@ type SchemaStatus struct {
 	carried int // migrations in this program
 }
 
-// Migrate brings the file at opt.Path to the newest schema, creating it and
-// its folder where needed. Any number of processes may call it at once: one
+// Migrate brings the database at opt.Path to the newest schema, creating a
+// file and its folder where needed. Any number of processes may call it at once: one
 // migrates, the others wait and find nothing to do. A migration that fails
 // leaves nothing behind.
 func Migrate(ctx context.Context, opt Options) error {
@@ -61,10 +61,14 @@ func migrateUp(ctx context.Context, opt Options, source fs.FS) error {
 	if st.Version >= st.Latest {
 		return nil
 	}
+	if IsRemote(opt.Path) {
+		// Busy: another process was faster.
+		return waitBusy(ctx, opt, migrateLockTimeout, func() error { return migrateRemote(ctx, opt, source, (*migrate.Migrate).Up) })
+	}
 	if err := createFile(opt.Path); err != nil {
 		return err
 	}
-	return withMigrator(ctx, opt, source, func(m *migrate.Migrate) error { return m.Up() })
+	return withMigrator(ctx, opt, source, (*migrate.Migrate).Up)
 }
 
 // MigrateDown takes back the last steps migrations; steps ≤ 0 takes back all.
@@ -86,22 +90,26 @@ func MigrateDown(ctx context.Context, opt Options, steps int) error {
 	case applied == 0:
 		return nil // and a missing file is not created
 	}
-	return withMigrator(ctx, opt, migrations.FS, func(m *migrate.Migrate) error {
+	down := func(m *migrate.Migrate) error {
 		if steps <= 0 {
 			return m.Down()
 		}
 		return m.Steps(-steps)
-	})
+	}
+	if IsRemote(opt.Path) {
+		return migrateRemote(ctx, opt, migrations.FS, down)
+	}
+	return withMigrator(ctx, opt, migrations.FS, down)
 }
 
-// Schema reads the status of the file at opt.Path without writing. A missing
-// file has version 0.
-func Schema(opt Options) (SchemaStatus, error) {
+// Schema reads the status of the database at opt.Path without writing. A
+// missing file has version 0.
+func Schema(ctx context.Context, opt Options) (SchemaStatus, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
 		return SchemaStatus{}, err
 	}
-	return schema(context.Background(), opt, opt.BusyTimeout, migrations.FS)
+	return schema(ctx, opt, opt.BusyTimeout, migrations.FS)
 }
 
 func schema(ctx context.Context, opt Options, limit time.Duration, source fs.FS) (SchemaStatus, error) {
@@ -126,6 +134,14 @@ func schema(ctx context.Context, opt Options, limit time.Duration, source fs.FS)
 func (st SchemaStatus) applied() int { return st.carried - len(st.Pending) }
 
 func readSchema(ctx context.Context, opt Options, limit time.Duration, st *SchemaStatus) error {
+	if IsRemote(opt.Path) {
+		client, err := dial(opt)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return st.read(func(sql string) ([]Row, error) { return retryRemote(ctx, opt, client, sql) })
+	}
 	if info, err := os.Stat(opt.Path); errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 		return nil
 	}
@@ -135,18 +151,22 @@ func readSchema(ctx context.Context, opt Options, limit time.Duration, st *Schem
 			return err
 		}
 		defer c.park(opt.Synchronous)
-		st.Version, st.MinCompatible = 0, 0
-		tables, err := c.query("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type='table' AND name IN ('schema_migrations','meta') ORDER BY name")
-		if err != nil || len(tables) < 2 {
-			return err
-		}
-		rows, err := c.query("SELECT max(version), (SELECT CAST(value AS INTEGER) FROM meta WHERE key='min_compatible') FROM schema_migrations")
-		if err != nil {
-			return err
-		}
-		st.Version, st.MinCompatible = rows[0].Int(0), rows[0].Int(1)
-		return nil
+		return st.read(func(sql string) ([]Row, error) { return c.query(sql) })
 	})
+}
+
+func (st *SchemaStatus) read(query func(sql string) ([]Row, error)) error {
+	st.Version, st.MinCompatible = 0, 0
+	tables, err := query("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type='table' AND name IN ('schema_migrations','meta') ORDER BY name")
+	if err != nil || len(tables) < 2 {
+		return err
+	}
+	rows, err := query("SELECT max(version), (SELECT CAST(value AS INTEGER) FROM meta WHERE key='min_compatible') FROM schema_migrations")
+	if err != nil {
+		return err
+	}
+	st.Version, st.MinCompatible = rows[0].Int(0), rows[0].Int(1)
+	return nil
 }
 
 // versions lists the embedded migrations in order.
@@ -254,6 +274,13 @@ type migrateDriver struct {
 
 var _ database.Driver = (*migrateDriver)(nil)
 
+const (
+	sqlVersionTable = "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY) STRICT"
+	sqlVersion      = "SELECT max(version) FROM schema_migrations"
+	sqlNoVersion    = "DELETE FROM schema_migrations"
+	sqlSetVersion   = "INSERT INTO schema_migrations(version) VALUES (?)"
+)
+
 func (d *migrateDriver) Open(string) (database.Driver, error) { return d, nil }
 func (d *migrateDriver) Close() error                         { return nil }
 
@@ -269,7 +296,7 @@ func (d *migrateDriver) Lock() error {
 	if err != nil {
 		return err
 	}
-	_, err = d.conn.exec("CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY) STRICT")
+	_, err = d.conn.exec(sqlVersionTable)
 	d.failed = err != nil
 	return err
 }
@@ -301,16 +328,16 @@ func (d *migrateDriver) Run(r io.Reader) error {
 // SetVersion records the version; dirty is golang-migrate's mark for work
 // that may be left half done, which cannot happen inside one transaction.
 func (d *migrateDriver) SetVersion(version int, _ bool) error {
-	_, err := d.conn.exec("DELETE FROM schema_migrations")
+	_, err := d.conn.exec(sqlNoVersion)
 	if err == nil && version >= 0 {
-		_, err = d.conn.exec("INSERT INTO schema_migrations(version) VALUES (?)", int64(version))
+		_, err = d.conn.exec(sqlSetVersion, int64(version))
 	}
 	d.failed = d.failed || err != nil
 	return err
 }
 
 func (d *migrateDriver) Version() (int, bool, error) {
-	rows, err := d.conn.query("SELECT max(version) FROM schema_migrations")
+	rows, err := d.conn.query(sqlVersion)
 	if err != nil {
 		return 0, false, err
 	}

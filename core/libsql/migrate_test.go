@@ -28,7 +28,7 @@ func mode(t *testing.T, path string) fs.FileMode {
 
 func status(t *testing.T, path string) SchemaStatus {
 	t.Helper()
-	st, err := Schema(Options{Path: path})
+	st, err := Schema(t.Context(), Options{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,62 +14,64 @@ const slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHE
 
 func TestStatementsOfAReadSeeOneSnapshot(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	mustWrite(t, f, Exec("INSERT INTO t(k, v) VALUES (1, 0)"))
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer close(done)
-		for range 300 {
-			if _, err := f.Write(t.Context(), batch(Exec("UPDATE t SET v = v + 1 WHERE k = 1"))); err != nil {
-				t.Error(err)
-				return
+	onBoth(t, func(t *testing.T, f DB) {
+		mustWrite(t, f, Exec("INSERT INTO t(k, v) VALUES (1, 0)"))
+		done := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer close(done)
+			for range 300 {
+				if _, err := f.Write(t.Context(), batch(Exec("UPDATE t SET v = v + 1 WHERE k = 1"))); err != nil {
+					t.Error(err)
+					return
+				}
 			}
+		})
+		seen := map[int64]bool{}
+		for running := true; running; {
+			select {
+			case <-done:
+				running = false
+			default:
+			}
+			// The count in between gives the writer time to commit.
+			res, err := f.Read(t.Context(), Query("SELECT v FROM t"), Query(slow, 2000), Query("SELECT v FROM t"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, after := res[0].Rows[0].Int(0), res[2].Rows[0].Int(0)
+			if before != after {
+				t.Fatalf("the first statement saw %d, the last %d", before, after)
+			}
+			seen[before] = true
+		}
+		wg.Wait()
+		if len(seen) < 2 {
+			t.Errorf("only %d states were seen: nothing was written meanwhile", len(seen))
 		}
 	})
-	seen := map[int64]bool{}
-	for running := true; running; {
-		select {
-		case <-done:
-			running = false
-		default:
-		}
-		// The count in between gives the writer time to commit.
-		res, err := f.Read(t.Context(), Query("SELECT v FROM t"), Query(slow, 2000), Query("SELECT v FROM t"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		before, after := res[0].Rows[0].Int(0), res[2].Rows[0].Int(0)
-		if before != after {
-			t.Fatalf("the first statement saw %d, the last %d", before, after)
-		}
-		seen[before] = true
-	}
-	wg.Wait()
-	if len(seen) < 2 {
-		t.Errorf("only %d states were seen: nothing was written meanwhile", len(seen))
-	}
 }
 
 func TestAReadWritesNothing(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	for _, s := range []Stmt{
-		Exec("INSERT INTO t(k) VALUES (1)"),
-		Query("INSERT INTO t(k) VALUES (1) RETURNING k"),
-		Exec("DROP TABLE t"),
-	} {
-		if _, err := f.Read(t.Context(), s); err == nil {
-			t.Errorf("%s went through Read", s.SQL)
+	onBoth(t, func(t *testing.T, f DB) {
+		for _, s := range []Stmt{
+			Exec("INSERT INTO t(k) VALUES (1)"),
+			Query("INSERT INTO t(k) VALUES (1) RETURNING k"),
+			Exec("DROP TABLE t"),
+		} {
+			if _, err := f.Read(t.Context(), s); err == nil {
+				t.Errorf("%s went through Read", s.SQL)
+			}
+			if _, err := f.Read(t.Context(), Query("SELECT 1"), s); err == nil {
+				t.Errorf("%s went through Read as the second statement", s.SQL)
+			}
 		}
-		if _, err := f.Read(t.Context(), Query("SELECT 1"), s); err == nil {
-			t.Errorf("%s went through Read as the second statement", s.SQL)
+		if n := readInt(t, f, "SELECT count(*) FROM t"); n != 0 {
+			t.Errorf("%d rows were written", n)
 		}
-	}
-	if n := readInt(t, f, "SELECT count(*) FROM t"); n != 0 {
-		t.Errorf("%d rows were written", n)
-	}
-	mustWrite(t, f, Exec("INSERT INTO t(k) VALUES (1)")) // and no lock is left behind
+		mustWrite(t, f, Exec("INSERT INTO t(k) VALUES (1)")) // and no lock is left behind
+	})
 }
 
 func TestAReadReturnsAtItsContextsEnd(t *testing.T) {
@@ -162,11 +164,11 @@ func TestOpenSetsWhatTheOptionsSay(t *testing.T) {
 		}
 		conn.park(opt.Synchronous)
 	}
-	for _, opt := range []Options{{}, {Path: "libsql://example.com"}, {Path: "http://127.0.0.1:1"}, {Path: path, Synchronous: "off"}} {
+	for _, opt := range []Options{{}, {Path: "libsql://user:secret@example.com"}, {Path: "http://"}, {Path: path, Synchronous: "off"}} {
 		_, err := Open(t.Context(), opt)
 		wantClass(t, err, Invalid)
 		wantClass(t, Migrate(t.Context(), opt), Invalid)
-		_, err = Schema(opt)
+		_, err = Schema(t.Context(), opt)
 		wantClass(t, err, Invalid)
 	}
 }

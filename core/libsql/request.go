@@ -2,7 +2,7 @@ package libsql
 
 import (
 	"bytes"
-	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -59,14 +59,7 @@ func (r *request) runBatch(c *conn) (int, error) {
 			res, err = c.run(s)
 		}
 		if err != nil {
-			var e *Error
-			if errors.As(err, &e) {
-				e.Index = i
-				if i < r.guards && !e.preparing && (e.Class == Invalid || e.Class == Constraint) {
-					e.Class, e.Detail = Guard, ""
-				}
-			}
-			return i + 1, err
+			return i + 1, inBatch(err, i, r.guards)
 		}
 		r.results[i] = res
 	}
@@ -76,26 +69,14 @@ func (r *request) runBatch(c *conn) (int, error) {
 // runMerged runs an op's statements over one JSON array of all items and
 // hands the rows of the last one back to the requests their items came from.
 func runMerged(c *conn, rs []*request) (int, error) {
-	total, size := 0, 2
+	total := 0
 	for _, r := range rs {
-		for _, it := range r.items {
-			total++
-			size += len(it) + 1
-		}
+		total += len(r.items)
 	}
-	var array bytes.Buffer
-	array.Grow(size)
-	array.WriteByte('[')
-	for _, r := range rs {
-		for _, it := range r.items {
-			if array.Len() > 1 {
-				array.WriteByte(',')
-			}
-			array.Write(it)
-		}
+	arg := "[]"
+	for _, a := range arrays(rs, math.MaxInt) { // one at most
+		arg = a.text
 	}
-	array.WriteByte(']')
-	arg := array.String()
 	op := rs[0].op
 	var rows []Row
 	for i, sql := range op.Stmts {
@@ -106,11 +87,7 @@ func runMerged(c *conn, rs []*request) (int, error) {
 			res, err = c.run(s)
 		}
 		if err != nil {
-			var e *Error
-			if errors.As(err, &e) {
-				e.Index = i
-			}
-			return i + 1, err
+			return i + 1, inBatch(err, i, 0)
 		}
 		rows = res.Rows
 	}
@@ -124,4 +101,41 @@ func runMerged(c *conn, rs []*request) (int, error) {
 		r.rows, byItem = byItem[:len(r.items):len(r.items)], byItem[len(r.items):]
 	}
 	return len(op.Stmts), nil
+}
+
+// array is a JSON array of items.
+type array struct {
+	text  string
+	items int
+}
+
+// arrays writes the items of all requests as JSON arrays, each no longer than
+// limit unless a single item is.
+func arrays(rs []*request, limit int) []array {
+	var out []array
+	var buf bytes.Buffer
+	n := 0
+	flush := func() {
+		buf.WriteByte(']')
+		out = append(out, array{buf.String(), n})
+		buf.Reset()
+		n = 0
+	}
+	for _, r := range rs {
+		for _, it := range r.items {
+			if n > 0 && buf.Len()+len(it)+2 > limit {
+				flush()
+			}
+			if n++; n == 1 {
+				buf.WriteByte('[')
+			} else {
+				buf.WriteByte(',')
+			}
+			buf.Write(it)
+		}
+	}
+	if n > 0 {
+		flush()
+	}
+	return out
 }

@@ -12,27 +12,28 @@ import (
 
 func TestABatchIsAppliedAsAWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	res := mustWrite(t, f,
-		Exec("INSERT INTO t(k, v) VALUES (1, 'a'), (2, 'b')"),
-		Query("UPDATE t SET v = ? WHERE k = 2 RETURNING k, CAST(v AS BLOB)", "c"),
-		Exec("DELETE FROM t WHERE k = 99"),
-		Query("SELECT k FROM t ORDER BY k"))
-	if len(res) != 4 || res[0].Changes != 2 || len(res[1].Rows) != 1 || res[1].Rows[0].Str(1) != "c" || res[2].Changes != 0 || len(res[3].Rows) != 2 {
-		t.Errorf("the results are %v", res)
-	}
-	_, err := f.Write(t.Context(), batch(
-		Exec("INSERT INTO t(k, v) VALUES (3, 'a')"),
-		Exec("INSERT INTO t(k, v) VALUES (4, 'bad')"),
-		Exec("INSERT INTO t(k, v) VALUES (5, 'a')")))
-	wantClass(t, err, Constraint)
-	var e *Error
-	if !errors.As(err, &e) || e.Index != 1 {
-		t.Errorf("the error %v does not name statement 1", err)
-	}
-	if n := readInt(t, f, "SELECT count(*) FROM t"); n != 2 {
-		t.Errorf("%d rows, want the 2 of the first batch", n)
-	}
+	onBoth(t, func(t *testing.T, f DB) {
+		res := mustWrite(t, f,
+			Exec("INSERT INTO t(k, v) VALUES (1, 'a'), (2, 'b')"),
+			Query("UPDATE t SET v = ? WHERE k = 2 RETURNING k, CAST(v AS BLOB)", "c"),
+			Exec("DELETE FROM t WHERE k = 99"),
+			Query("SELECT k FROM t ORDER BY k"))
+		if len(res) != 4 || res[0].Changes != 2 || len(res[1].Rows) != 1 || res[1].Rows[0].Str(1) != "c" || res[2].Changes != 0 || len(res[3].Rows) != 2 {
+			t.Errorf("the results are %v", res)
+		}
+		_, err := f.Write(t.Context(), batch(
+			Exec("INSERT INTO t(k, v) VALUES (3, 'a')"),
+			Exec("INSERT INTO t(k, v) VALUES (4, 'bad')"),
+			Exec("INSERT INTO t(k, v) VALUES (5, 'a')")))
+		wantClass(t, err, Constraint)
+		var e *Error
+		if !errors.As(err, &e) || e.Index != 1 {
+			t.Errorf("the error %v does not name statement 1", err)
+		}
+		if n := readInt(t, f, "SELECT count(*) FROM t"); n != 2 {
+			t.Errorf("%d rows, want the 2 of the first batch", n)
+		}
+	})
 }
 
 func TestAFailingBatchFailsAloneInItsGroup(t *testing.T) {
@@ -82,44 +83,45 @@ func TestAFailingBatchFailsAloneInItsGroup(t *testing.T) {
 
 func TestAGuardStopsItsBatch(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	const guard = "SELECT json(iif(?, '{}', 'the guard says no'))"
-	for i, want := range []int{0, 1, -1} {
-		b := &Batch{}
-		b.Guard(guard, i != 0)
-		b.Guard(guard, i != 1)
-		at := b.Exec("INSERT INTO t(k) VALUES (?)", i)
-		if at != 2 || b.Len() != 3 {
-			t.Errorf("the statement is number %d of %d", at, b.Len())
+	onBoth(t, func(t *testing.T, f DB) {
+		const guard = "SELECT json(iif(?, '{}', 'the guard says no'))"
+		for i, want := range []int{0, 1, -1} {
+			b := &Batch{}
+			b.Guard(guard, i != 0)
+			b.Guard(guard, i != 1)
+			at := b.Exec("INSERT INTO t(k) VALUES (?)", i)
+			if at != 2 || b.Len() != 3 {
+				t.Errorf("the statement is number %d of %d", at, b.Len())
+			}
+			res, err := f.Write(t.Context(), b)
+			if got := GuardIndex(err); got != want {
+				t.Errorf("guard %d raised the error %v, want %d", got, err, want)
+			}
+			if want < 0 && (err != nil || res[at].Changes != 1) {
+				t.Errorf("a batch whose guards hold gave %v, %v", res, err)
+			}
 		}
-		res, err := f.Write(t.Context(), b)
-		if got := GuardIndex(err); got != want {
-			t.Errorf("guard %d raised the error %v, want %d", got, err, want)
+		if n := readInt(t, f, "SELECT count(*) FROM t"); n != 1 {
+			t.Errorf("%d rows, want the one of the batch that was let through", n)
 		}
-		if want < 0 && (err != nil || res[at].Changes != 1) {
-			t.Errorf("a batch whose guards hold gave %v, %v", res, err)
-		}
-	}
-	if n := readInt(t, f, "SELECT count(*) FROM t"); n != 1 {
-		t.Errorf("%d rows, want the one of the batch that was let through", n)
-	}
-	t.Run("an error elsewhere is no guard's", func(t *testing.T) {
-		t.Parallel()
-		b := &Batch{}
-		b.Guard(guard, true)
-		b.Query("SELECT json(?)", "not JSON")
-		_, err := f.Write(t.Context(), b)
-		wantClass(t, err, Invalid)
-		if GuardIndex(err) != -1 {
-			t.Errorf("guard %d is blamed", GuardIndex(err))
-		}
-	})
-	t.Run("nor is wrong SQL in a guard", func(t *testing.T) {
-		t.Parallel()
-		b := &Batch{}
-		b.Guard("SELECT json(?) FROM no_such_table", "{}")
-		_, err := f.Write(t.Context(), b)
-		wantClass(t, err, Invalid)
+		t.Run("an error elsewhere is no guard's", func(t *testing.T) {
+			t.Parallel()
+			b := &Batch{}
+			b.Guard(guard, true)
+			b.Query("SELECT json(?)", "not JSON")
+			_, err := f.Write(t.Context(), b)
+			wantClass(t, err, Invalid)
+			if GuardIndex(err) != -1 {
+				t.Errorf("guard %d is blamed", GuardIndex(err))
+			}
+		})
+		t.Run("nor is wrong SQL in a guard", func(t *testing.T) {
+			t.Parallel()
+			b := &Batch{}
+			b.Guard("SELECT json(?) FROM no_such_table", "{}")
+			_, err := f.Write(t.Context(), b)
+			wantClass(t, err, Invalid)
+		})
 	})
 }
 

@@ -2,21 +2,9 @@ package libsql
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
-)
-
-// Limits of one group: a commit that grows without bound would keep its first
-// caller waiting and other processes out.
-const (
-	groupRequests = 1024
-	groupBytes    = 8 << 20
 )
 
 // When more than worthGivingBack has been written and then nothing for a
@@ -30,13 +18,9 @@ const (
 // goroutine owns the writing connection; callers hand it recorded work and
 // wait for the commit that holds it.
 type writer struct {
-	f *File
+	inbox
 
-	mu      sync.Mutex
-	pending []*request
-	stopped bool
-
-	wake chan struct{}
+	f    *File
 	done chan struct{}
 	conn *conn
 
@@ -46,91 +30,14 @@ type writer struct {
 
 func (w *writer) start(f *File) {
 	w.f = f
-	w.wake = make(chan struct{}, 1)
+	w.inbox = newInbox(f.opt)
 	w.done = make(chan struct{})
 	f.opt.System.Go("writer", w.loop)
 }
 
-// Write implements [DB].
-func (f *File) Write(ctx context.Context, b *Batch) ([]Result, error) {
-	if err := checkAll(b.stmts); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
-	defer cancel()
-	return retry(ctx, f.opt, func() ([]Result, error) {
-		r := &request{stmts: b.stmts, guards: b.guards, done: make(chan struct{})}
-		if err := f.writer.submit(ctx, r); err != nil {
-			return nil, err
-		}
-		return r.results, nil
-	})
-}
-
-// Merge implements [DB].
-func (f *File) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error) {
-	for i, item := range items {
-		// One value each, or the places of the other callers' items in the
-		// array would shift.
-		if !utf8.Valid(item) || !json.Valid(item) {
-			return nil, &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("item %d is not one JSON value in valid UTF-8", i+1)}
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.opt.CallTimeout)
-	defer cancel()
-	return retry(ctx, f.opt, func() ([]Row, error) {
-		r := &request{op: op, items: items, done: make(chan struct{})}
-		if err := f.writer.submit(ctx, r); err != nil {
-			return nil, err
-		}
-		return r.rows, nil
-	})
-}
-
-// submit hands the request over and waits. Its answer may be read only when
-// there was no error: otherwise the writer may still be at it.
-func (w *writer) submit(ctx context.Context, r *request) error {
-	if err := ctx.Err(); err != nil {
-		return &Error{Class: Canceled, Op: "write", Detail: "the write had not begun", cause: err}
-	}
-	r.at = w.f.opt.System.Now()
-	w.mu.Lock()
-	if w.stopped {
-		w.mu.Unlock()
-		return &Error{Class: Closed, Op: "write"}
-	}
-	w.pending = append(w.pending, r)
-	w.mu.Unlock()
-	w.signal()
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-	}
-	if r.state.CompareAndSwap(queued, abandoned) {
-		return &Error{Class: Canceled, Op: "write", Detail: "the write had not begun", cause: ctx.Err()}
-	}
-	select {
-	case <-r.done:
-		return r.err
-	default:
-		return &Error{Class: Unknown, Op: "write", Detail: "the write was under way", cause: ctx.Err()}
-	}
-}
-
-func (w *writer) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
 // stop lets the writer finish what is pending, then checkpoints.
 func (w *writer) stop(ctx context.Context) error {
-	w.mu.Lock()
-	w.stopped = true
-	w.mu.Unlock()
-	w.signal()
+	w.refuse()
 	select {
 	case <-w.done:
 		return nil
@@ -161,44 +68,11 @@ func (w *writer) loop() {
 		if w.written > worthGivingBack {
 			quiet.Reset(quietFor)
 		}
-		w.mu.Lock()
-		stopped := w.stopped && len(w.pending) == 0
-		w.mu.Unlock()
-		if stopped {
+		if w.finished() {
 			w.release()
 			return
 		}
 	}
-}
-
-func (w *writer) waiting() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.pending) > 0
-}
-
-// take moves pending requests into a group, leaving out those whose callers
-// are gone.
-func (w *writer) take() []*request {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var group []*request
-	size, n := 0, 0
-	for _, r := range w.pending {
-		if len(group) == groupRequests || (size > groupBytes && len(group) > 0) {
-			break
-		}
-		n++
-		if r.state.CompareAndSwap(queued, started) {
-			group = append(group, r)
-			size += r.size()
-		}
-	}
-	w.written += size
-	rest := copy(w.pending, w.pending[n:])
-	clear(w.pending[rest:])
-	w.pending = w.pending[:rest]
-	return group
 }
 
 // commitGroup takes the lock first and the requests second, so that whatever
@@ -208,7 +82,8 @@ func (w *writer) commitGroup() {
 	if ClassOf(err) == Busy {
 		return // whoever waited too long has been told
 	}
-	group := w.take()
+	group, size := w.take()
+	w.written += size
 	if err != nil {
 		answer(group, err)
 		return
@@ -273,25 +148,6 @@ func (w *writer) begin() (*conn, error) {
 		}
 		<-opt.System.NewTimer(delay/2 + jitter(opt, delay/2)).C()
 	}
-}
-
-// expire answers the pending requests that have waited for the busy timeout,
-// and drops those whose callers are gone.
-func (w *writer) expire(err error) {
-	opt := w.f.opt
-	now := opt.System.Now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.pending = slices.DeleteFunc(w.pending, func(r *request) bool {
-		if r.state.Load() == abandoned {
-			return true
-		}
-		if now.Sub(r.at) < opt.BusyTimeout || !r.state.CompareAndSwap(queued, started) {
-			return false
-		}
-		answer([]*request{r}, err)
-		return true
-	})
 }
 
 // ready returns the writing connection of the file that is at the path now.

@@ -1,35 +1,43 @@
-// Package dbtest gives tests a fresh, migrated database file. It may import
-// core/libsql and the standard library only.
+// Package dbtest gives tests a fresh, migrated database: a file, or with
+// POSTROOM_TEST_DATABASE=sqld a real libsql server. What holds on one must hold
+// on the other, so tests of behaviour run unchanged on both. It may import
+// core/libsql, sqldtest and the standard library only.
 package dbtest
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/libsql/sqldtest"
 )
 
 // Open returns a new database that is closed when the test ends.
-func Open(t testing.TB) *libsql.File {
+func Open(t testing.TB) libsql.DB {
 	t.Helper()
 	return OpenPath(t, Path(t))
 }
 
-// Path returns the path of a new, migrated database file.
+// Path returns the path or URL of a new, migrated database.
 func Path(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "postroom.db")
-	// The schema itself needs no durability in a test.
-	if err := libsql.Migrate(t.Context(), libsql.Options{Path: path, Synchronous: "normal"}); err != nil {
-		t.Fatalf("migrate: %v", err)
-	}
-	return path
+	return Place(t).Path
 }
 
-// OpenPath opens the file at path, which other handles may share.
-func OpenPath(t testing.TB, path string) *libsql.File {
+// Place returns the place of a new, migrated database.
+func Place(t testing.TB) sqldtest.Place {
+	t.Helper()
+	p := sqldtest.NewPlace(t)
+	// The schema itself needs no durability in a test.
+	if err := libsql.Migrate(t.Context(), libsql.Options{Path: p.Path, Synchronous: "normal"}); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	return p
+}
+
+// OpenPath opens the database at path, which other handles may share.
+func OpenPath(t testing.TB, path string) libsql.DB {
 	t.Helper()
 	db, err := libsql.Open(t.Context(), libsql.Options{Path: path, RetryTimes: 3})
 	if err != nil {

@@ -23,7 +23,7 @@ type world struct {
 	seed uint64
 	opt  Options
 	plan plan
-	file *libsql.File
+	file libsql.DB
 
 	rng   *rand.Rand // the scheduler's own draws
 	began time.Time

@@ -1,0 +1,172 @@
+package libsql
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"unicode/utf8"
+)
+
+// Limits of one group: a commit that grows without bound would keep its first
+// caller waiting and other processes out.
+const (
+	groupRequests = 1024
+	groupBytes    = 8 << 20
+)
+
+// inbox is where the callers of this process leave their work for a writer,
+// which takes as much of it at once as a commit may hold.
+type inbox struct {
+	opt Options
+
+	mu      sync.Mutex
+	pending []*request
+	stopped bool
+
+	wake chan struct{}
+}
+
+func newInbox(opt Options) inbox { return inbox{opt: opt, wake: make(chan struct{}, 1)} }
+
+// write hands a batch over and waits for its commit.
+func (in *inbox) write(ctx context.Context, b *Batch) ([]Result, error) {
+	if err := checkAll(b.stmts); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, in.opt.CallTimeout)
+	defer cancel()
+	return retry(ctx, in.opt, func() ([]Result, error) {
+		r := &request{stmts: b.stmts, guards: b.guards, done: make(chan struct{})}
+		if err := in.submit(ctx, r); err != nil {
+			return nil, err
+		}
+		return r.results, nil
+	})
+}
+
+// merge hands items of an op over and waits for the commit that holds them.
+func (in *inbox) merge(ctx context.Context, op *Op, items [][]byte) ([]Row, error) {
+	for i, item := range items {
+		// One value each, or the places of the other callers' items in the
+		// array would shift.
+		if !utf8.Valid(item) || !json.Valid(item) {
+			return nil, &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("item %d is not one JSON value in valid UTF-8", i+1)}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, in.opt.CallTimeout)
+	defer cancel()
+	return retry(ctx, in.opt, func() ([]Row, error) {
+		r := &request{op: op, items: items, done: make(chan struct{})}
+		if err := in.submit(ctx, r); err != nil {
+			return nil, err
+		}
+		return r.rows, nil
+	})
+}
+
+// submit hands the request over and waits. Its answer may be read only when
+// there was no error: otherwise the writer may still be at it.
+func (in *inbox) submit(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Class: Canceled, Op: "write", Detail: "the write had not begun", cause: err}
+	}
+	r.at = in.opt.System.Now()
+	in.mu.Lock()
+	if in.stopped {
+		in.mu.Unlock()
+		return &Error{Class: Closed, Op: "write"}
+	}
+	in.pending = append(in.pending, r)
+	in.mu.Unlock()
+	in.signal()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+	}
+	if r.state.CompareAndSwap(queued, abandoned) {
+		return &Error{Class: Canceled, Op: "write", Detail: "the write had not begun", cause: ctx.Err()}
+	}
+	select {
+	case <-r.done:
+		return r.err
+	default:
+		return &Error{Class: Unknown, Op: "write", Detail: "the write was under way", cause: ctx.Err()}
+	}
+}
+
+func (in *inbox) signal() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refuse lets in nothing more.
+func (in *inbox) refuse() {
+	in.mu.Lock()
+	in.stopped = true
+	in.mu.Unlock()
+	in.signal()
+}
+
+// finished says whether nothing is pending and nothing more can come.
+func (in *inbox) finished() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stopped && len(in.pending) == 0
+}
+
+func (in *inbox) closed() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.stopped
+}
+
+func (in *inbox) waiting() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.pending) > 0
+}
+
+// take moves pending requests into a group, leaving out those whose callers
+// are gone, and returns it with the bytes it holds.
+func (in *inbox) take() (group []*request, size int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n := 0
+	for _, r := range in.pending {
+		if len(group) == groupRequests || (size > groupBytes && len(group) > 0) {
+			break
+		}
+		n++
+		if r.state.CompareAndSwap(queued, started) {
+			group = append(group, r)
+			size += r.size()
+		}
+	}
+	rest := copy(in.pending, in.pending[n:])
+	clear(in.pending[rest:])
+	in.pending = in.pending[:rest]
+	return group, size
+}
+
+// expire answers the pending requests that have waited for the busy timeout,
+// and drops those whose callers are gone.
+func (in *inbox) expire(err error) {
+	now := in.opt.System.Now()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.pending = slices.DeleteFunc(in.pending, func(r *request) bool {
+		if r.state.Load() == abandoned {
+			return true
+		}
+		if now.Sub(r.at) < in.opt.BusyTimeout || !r.state.CompareAndSwap(queued, started) {
+			return false
+		}
+		answer([]*request{r}, err)
+		return true
+	})
+}
