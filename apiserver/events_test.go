@@ -352,9 +352,9 @@ func TestStreamsNeedTheDatabaseToBegin(t *testing.T) {
 	f := newFixture(t)
 	l := f.follow("")
 	l.begin()
-	move(t, f.path, f.path+".away")
+	bringBack := f.place.TakeAway(t)
 	f.get("/v1/events").problem(503, "database_unavailable", "")
-	move(t, f.path+".away", f.path)
+	bringBack()
 	id := f.enqueue("x", "q") // the one that is there has waited
 	if got := l.jobs(1); got[0] != id+" queued" {
 		t.Errorf("got %s", got)
@@ -388,7 +388,11 @@ func TestARestoredBackupResetsTheListeners(t *testing.T) {
 		return send(t, "POST", p.url+"/v1/jobs", strings.NewReader(`{"type":"x"}`), "Content-Type", "application/json").is(201)["id"].(string)
 	}
 	putBack := func(away string) {
-		move(t, path, away)
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.Rename(path+suffix, away+suffix); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
 		for _, suffix := range []string{"-wal", ""} {
 			data, err := os.ReadFile(away + suffix)
 			if err == nil {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/libsql/sqldtest"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 type fixture struct {
 	t     *testing.T
 	url   string
-	path  string // of the database
+	place sqldtest.Place // of the database
 	queue *queue.Queue
 	log   *safeBuffer
 }
@@ -61,11 +61,11 @@ func (b *safeBuffer) String() string {
 	return b.buf.String()
 }
 
-// newService is the API's part over a fresh database, and that one's path.
-func newService(t testing.TB, log io.Writer) (s service, path string) {
+// newService is the API's part over a fresh database, and that one's place.
+func newService(t testing.TB, log io.Writer) (s service, place sqldtest.Place) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "postroom.db")
-	opt := libsql.Options{Path: path, Synchronous: "normal"}
+	place = sqldtest.NewPlace(t)
+	opt := libsql.Options{Path: place.Path, Synchronous: "normal"}
 	if err := libsql.Migrate(t.Context(), opt); err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +87,13 @@ func newService(t testing.TB, log io.Writer) (s service, path string) {
 		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
 		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
 		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
-	}, path
+	}, place
 }
 
 func newFixture(t *testing.T, change ...func(*service)) *fixture {
 	t.Helper()
 	log := &safeBuffer{}
-	s, path := newService(t, log)
+	s, place := newService(t, log)
 	for _, c := range change {
 		c(&s)
 	}
@@ -103,7 +103,7 @@ func newFixture(t *testing.T, change ...func(*service)) *fixture {
 	}
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
-	return &fixture{t: t, url: server.URL, path: path, queue: s.queue, log: log}
+	return &fixture{t: t, url: server.URL, place: place, queue: s.queue, log: log}
 }
 
 // answer is what came back.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -145,21 +144,11 @@ func TestWithoutATokenPagesOfOtherSitesAreRefused(t *testing.T) {
 	}
 }
 
-// move renames a database with what lies beside it.
-func move(t *testing.T, from, to string) {
-	t.Helper()
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Rename(from+suffix, to+suffix); err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-	}
-}
-
 func TestHealthTellsWhenTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.get("/healthz").is(200)
-	move(t, f.path, f.path+".away")
+	bringBack := f.place.TakeAway(t)
 	if got := f.get("/healthz").is(503); got["status"] != "unavailable" || got["database"] != "unavailable" {
 		t.Errorf("got %v", got)
 	}
@@ -169,7 +158,7 @@ func TestHealthTellsWhenTheDatabaseIsAway(t *testing.T) {
 		t.Errorf("got %v %s", got.header, got.raw)
 	}
 	f.get("/v1/jobs").problem(503, "database_unavailable", "")
-	move(t, f.path+".away", f.path)
+	bringBack()
 	f.get("/healthz").is(200)
 	f.post("/v1/jobs", `{"type":"x"}`).is(201)
 }

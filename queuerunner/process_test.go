@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/libsql/sqldtest"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
@@ -138,7 +138,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// database is a migrated file with a handle on it.
+// database is a migrated database with a handle on it.
 type database struct {
 	t    *testing.T
 	path string
@@ -148,7 +148,7 @@ type database struct {
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "postroom.db")
+	path := sqldtest.NewPlace(t).Path
 	if err := libsql.Migrate(t.Context(), libsql.Options{Path: path, Synchronous: "normal"}); err != nil {
 		t.Fatal(err)
 	}
