@@ -232,39 +232,44 @@ const (
 	HandedBack Kind = "handed_back" // again at once, at no cost
 )
 
+// tokenLength is how long a token is at most.
+const tokenLength = 32
+
+// completeItem is the item of opComplete.
+func (l Lease) completeItem(result json.RawMessage) []byte {
+	return job.Payload(fmt.Sprintf("%s%-*s%s", l.JobID, tokenLength, l.Token, result))
+}
+
+// finishItem is the item of opFinish.
 func (l Lease) finishItem(o Outcome) []byte {
-	it := struct {
-		ID     string  `json:"id"`
-		Token  string  `json:"t"`
-		Kind   Kind    `json:"o"`
-		Delay  int64   `json:"d"`
-		Result *string `json:"r,omitempty"`
-		Error  *string `json:"err,omitempty"`
-		Stack  *string `json:"stack,omitempty"`
-	}{ID: l.JobID, Token: l.Token, Kind: o.Kind, Delay: millis(o.Delay)}
-	if o.Kind == Completed {
-		it.Result = optional(string(o.Result))
-	} else {
-		it.Error = optional(job.RepairText(o.Error, maxError))
-		it.Stack = optional(job.RepairText(o.Stack, maxStack))
-	}
-	return job.Payload(it)
+	return job.Payload(struct {
+		ID    string  `json:"id"`
+		Token string  `json:"t"`
+		Kind  Kind    `json:"o"`
+		Delay int64   `json:"d"`
+		Error *string `json:"err,omitempty"`
+		Stack *string `json:"stack,omitempty"`
+	}{l.JobID, l.Token, o.Kind, millis(o.Delay), optional(job.RepairText(o.Error, maxError)), optional(job.RepairText(o.Stack, maxStack))})
 }
 
 // Finish ends the run and returns the job's new state. A repeat after a lost
 // reply returns what the first call made of it. ErrLeaseLost means that
 // nothing was changed, because the lease had ended before.
 func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, error) {
-	if o.Kind == Completed && o.Result != nil {
-		if err := job.CheckJSON("result", o.Result); err != nil {
+	op := opFinish
+	var item []byte
+	switch o.Kind {
+	case Completed:
+		if err := job.CheckJSON("result", orNull(o.Result)); err != nil {
 			return "", err
 		}
+		op, item = opComplete, l.completeItem(o.Result)
+	case Snoozed:
+		op, item = opSnooze, l.finishItem(o)
+	default:
+		item = l.finishItem(o)
 	}
-	op := opFinish
-	if o.Kind == Snoozed {
-		op = opSnooze
-	}
-	rows, err := q.db.Merge(ctx, op, l.finishItem(o))
+	rows, err := q.db.Merge(ctx, op, item)
 	if err != nil {
 		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, err)
 	}
@@ -288,10 +293,7 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 	b.parent = l.JobID
 	l.Guard(&b.Batch)
 	fill(b)
-	array := "[" + string(l.finishItem(Outcome{Kind: Completed, Result: result})) + "]"
-	for _, sql := range finishStatements[:len(finishStatements)-1] {
-		b.Exec(sql, array)
-	}
+	b.Exec(opComplete.Stmts[0], "["+string(l.completeItem(result))+"]")
 	// The batch is recorded once, so that the ids it made stay true.
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := q.commit(ctx, l, b)

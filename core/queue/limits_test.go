@@ -426,6 +426,41 @@ func TestChains(t *testing.T) {
 	})
 }
 
+func TestStartsOfAKeyLieApartAlsoWhenItsJobsRunAlone(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	setLimit(t, q, queue.Limit{Scope: queue.LimitKey, Name: "k", Interval: 10 * time.Second})
+	enqueue(t, q, job.New{LimitKey: "k"})
+	enqueue(t, q, job.New{LimitKey: "k"})
+	var b libsql.Batch
+	b.Exec("UPDATE jobs SET solo = 1, crashes = 3, wait_key = NULL, ready_key = NULL, not_before = created_at")
+	if _, err := q.DB().Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	claim(t, q, 9) // finds nothing, and forgets the key: none of its jobs stands in line
+	solo := func() bool {
+		t.Helper()
+		c, err := q.ClaimSolo(t.Context(), queue.ClaimRequest{Runner: "r1", Token: q.NewToken(), Types: job.Known().Names(), Lease: lease})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c != nil
+	}
+	if !solo() {
+		t.Fatal("the first one may start")
+	}
+	clock.advance(9999 * time.Millisecond)
+	claim(t, q, 9)
+	if solo() {
+		t.Fatal("a millisecond too early")
+	}
+	clock.advance(time.Millisecond)
+	claim(t, q, 9) // settles the key
+	if !solo() {
+		t.Error("the second one may start")
+	}
+}
+
 func TestAJobThatKillsItsRunnersRunsAloneAndIsThenPoisoned(t *testing.T) {
 	t.Parallel()
 	q, clock := setup(t)

@@ -175,9 +175,6 @@ func (m *model) enqueueOne(n job.New, standsFor map[string]string, handedOver bo
 	if err := n.Check(job.Known()); err != nil {
 		return queue.Enqueued{}, err
 	}
-	if _, known := m.queues[n.Queue]; !known {
-		m.queues[n.Queue] = false
-	}
 	if j := m.jobs[n.ID]; j != nil {
 		if j.Type != n.Type {
 			return queue.Enqueued{}, queue.ErrIDInUse
@@ -219,6 +216,9 @@ func (m *model) enqueueOne(n job.New, standsFor map[string]string, handedOver bo
 		j.due = at(m.now + n.Delay.Milliseconds())
 	}
 	m.jobs[n.ID] = j
+	if _, known := m.queues[n.Queue]; !known {
+		m.queues[n.Queue] = false
+	}
 	j.keyed = m.takesTurns(j)
 	return queue.Enqueued{ID: n.ID}, nil
 }

@@ -174,9 +174,10 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 	}
 	items := make([][]byte, len(jobs))
 	stored := map[string]after{}
-	guarded := false
+	guarded, fresh := false, true
 	for i := range jobs {
 		n := &jobs[i]
+		fresh = fresh && isNew(n)
 		guarded = guarded || len(n.After) > 0 || len(jobs) > 1 && n.ID != ""
 		if before, again := stored[n.ID]; again && before.Type != n.Type {
 			return nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
@@ -186,12 +187,22 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 			return nil, inItem(err, i, len(jobs))
 		}
 	}
+	out := make([]Enqueued, len(jobs))
+	if fresh {
+		if _, err := q.db.Merge(ctx, opEnqueueNew, items...); err != nil {
+			return nil, fmt.Errorf("enqueue: %w", err)
+		}
+		q.signal()
+		for i, n := range jobs {
+			out[i].ID = n.ID
+		}
+		return out, nil
+	}
 	rows, err := q.store(ctx, items, guarded)
 	if err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
 	}
 	q.signal()
-	out := make([]Enqueued, len(rows))
 	for i, r := range rows {
 		out[i] = enqueued(r)
 		if !out[i].Duplicate && r.Bool(4) { // the only job: nothing else was stored
@@ -200,6 +211,9 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 	}
 	return out, nil
 }
+
+// isNew is true for a job that nothing stands in the way of: see opEnqueueNew.
+func isNew(n *job.New) bool { return n.ID == "" && n.Key == "" && len(n.After) == 0 }
 
 // store applies opEnqueue: merged with what other callers store or, where one
 // item must not be stored without the others, as a batch with guards.
@@ -282,19 +296,26 @@ func (q *Queue) NewBatch(ctx context.Context) *Batch {
 // If the job has a key that another one holds, that one stands for it. A job
 // that it is to come after and that is not stored counts as pruned.
 func (b *Batch) Enqueue(n job.New) string {
-	id, _ := b.EnqueueAsking(n)
+	id, _ := b.enqueue(n, false)
 	return id
 }
 
 // EnqueueAsking is Enqueue for a caller that wants to know whether the job is
 // a duplicate: [Answer] reads that from the result at the place returned.
-func (b *Batch) EnqueueAsking(n job.New) (id string, place int) {
+func (b *Batch) EnqueueAsking(n job.New) (id string, place int) { return b.enqueue(n, true) }
+
+func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 	if n.ParentID == "" {
 		n.ParentID = b.parent
 	}
+	fresh := isNew(&n)
 	it, err := b.q.encode(b.ctx, &n, b.jobs)
 	if err != nil {
 		b.problem = errors.Join(b.problem, err)
+		return n.ID, 0
+	}
+	if fresh && !asks {
+		b.Exec(opEnqueueNew.Stmts[0], "["+string(it)+"]")
 		return n.ID, 0
 	}
 	return n.ID, recordEnqueue(&b.Batch, "["+string(it)+"]", len(n.After) > 0)

@@ -34,10 +34,6 @@ func lineUp(condition string) string {
 // whether that one was pruned, whether the id is taken by a job of another
 // type.
 var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
-	`INSERT INTO queues(name, created_at, updated_at)
-	 SELECT DISTINCT e.value->>'queue', c.ms, c.ms FROM json_each(?) AS e, db_clock AS c
-	 WHERE true ON CONFLICT DO NOTHING`,
-
 	`DELETE FROM job_keys WHERE (type, key) IN
 	   (SELECT e.value->>'type', e.value->>'key' FROM json_each(?) AS e WHERE e.value->>'key' IS NOT NULL)
 	 AND scope = 'until' AND expires_at <= (SELECT ms FROM db_clock)`,
@@ -49,19 +45,7 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	 WHERE e.nth = 1 AND e.value->>'key' IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id')
 	 ORDER BY e.key ON CONFLICT DO NOTHING`,
 
-	`INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
-	   payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
-	 SELECT n.id, n.type, n.queue, 'queued', n.prio, n.max, n.nb,
-	   iif(n.fail IS NOT NULL OR n.nb > n.ms OR n.limited, NULL, n.ms - n.prio * 30000),
-	   iif(n.fail IS NOT NULL OR n.nb > n.ms OR NOT n.limited, NULL, n.ms - n.prio * 30000), n.fail IS NOT NULL, n.fail,
-	   n.payload, n.key, n.lim, n.parent, n.trace, n.ms, n.ms
-	 FROM (SELECT e.key AS pos, e.value->>'id' AS id, e.value->>'type' AS type, e.value->>'queue' AS queue,
-	         e.value->>'prio' AS prio, e.value->>'max' AS max,
-	         coalesce(e.value->>'nb', c.ms + (e.value->>'delay')) AS nb,
-	         e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
-	         e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
-	         e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
-	       FROM json_each(?) AS e, db_clock AS c) AS n
+	insertJobs + `
 	 LEFT JOIN job_keys AS k ON k.type = n.type AND k.key = n.key
 	 WHERE n.key IS NULL OR k.job_id = n.id
 	 ORDER BY n.pos ON CONFLICT(id) DO NOTHING`,
@@ -73,6 +57,26 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	   AND NOT EXISTS (SELECT 1 FROM jobs AS o WHERE o.id = n.id)
 	 LEFT JOIN jobs AS j ON j.id = coalesce(k.job_id, n.id)`,
 }}
+
+// opEnqueueNew is opEnqueue for jobs without a key, an id of their caller's or
+// others to come after: there is nothing to ask about them.
+var opEnqueueNew = &libsql.Op{Name: "enqueue new", Stmts: []string{
+	insertJobs + ` WHERE true ON CONFLICT(id) DO NOTHING`,
+}}
+
+const insertJobs = `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
+   payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
+ SELECT n.id, n.type, n.queue, 'queued', n.prio, n.max, n.nb,
+   iif(n.fail IS NOT NULL OR n.nb > n.ms OR n.limited, NULL, n.ms - n.prio * 30000),
+   iif(n.fail IS NOT NULL OR n.nb > n.ms OR NOT n.limited, NULL, n.ms - n.prio * 30000), n.fail IS NOT NULL, n.fail,
+   n.payload, n.key, n.lim, n.parent, n.trace, n.ms, n.ms
+ FROM (SELECT e.key AS pos, e.value->>'id' AS id, e.value->>'type' AS type, e.value->>'queue' AS queue,
+         e.value->>'prio' AS prio, e.value->>'max' AS max,
+         coalesce(e.value->>'nb', c.ms + (e.value->>'delay')) AS nb,
+         e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
+         e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
+         e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
+       FROM json_each(?) AS e, db_clock AS c) AS n`
 
 // Guards of an enqueue that is not one merged item. The first refuses an id
 // that belongs to a job of another type, the second a job to come after that
@@ -254,8 +258,22 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	 FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
-// finishStatements end a run. Items: id, t, o (completed, failed, fatal,
-// snoozed, handed_back), d (ms), r (result, text), err, stack. The row of
+// opComplete completes runs. An item is a text: the job's id, the token, filled
+// up with spaces to 32 characters, and the result, if any. Triggers write the run and
+// free the key. The second statement answers whether the item's token is still
+// on the row and the job runs no more: then it has landed, now or in an earlier
+// try whose reply was lost.
+var opComplete = &libsql.Op{Name: "complete", Stmts: []string{
+	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
+	   lease_expires_at = NULL, claimed_by = NULL, solo = 0
+	 FROM json_each(?) AS e, db_clock AS c
+	 WHERE j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`,
+	`SELECT e.key, coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0), CAST(j.state AS BLOB)
+	 FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)`,
+}}
+
+// finishStatements end a run otherwise. Items: id, t, o (failed, fatal,
+// snoozed, handed_back), d (ms), err, stack. The row of
 // job_runs is written first and decides what becomes of the job, so that one
 // CASE holds the rules. The last statement answers whether the item's token is
 // still on the row and the job runs no more: then it has landed, now or in an
@@ -263,8 +281,7 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 var finishStatements = []string{
 	`INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at, error, stack)
 	 SELECT j.id, j.claims, j.claimed_by,
-	   CASE WHEN e.value->>'o' = 'completed' THEN 'completed'
-	        WHEN j.cancel_requested_at IS NOT NULL THEN 'canceled'
+	   CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'canceled'
 	        WHEN e.value->>'o' = 'fatal' THEN 'failed'
 	        WHEN e.value->>'o' = 'failed' THEN iif(j.failures + 1 >= j.max_attempts, 'failed', 'retried')
 	        ELSE e.value->>'o' END,
@@ -273,15 +290,13 @@ var finishStatements = []string{
 	 WHERE ` + isHolder,
 
 	`UPDATE jobs AS j SET
-	   state = CASE r.outcome WHEN 'completed' THEN 'completed' WHEN 'failed' THEN 'failed'
-	           WHEN 'canceled' THEN 'canceled' ELSE 'queued' END,
+	   state = CASE r.outcome WHEN 'failed' THEN 'failed' WHEN 'canceled' THEN 'canceled' ELSE 'queued' END,
 	   attempts = j.attempts - (r.outcome IN ('snoozed', 'handed_back')),
 	   failures = j.failures + (r.outcome IN ('failed', 'retried')),
 	   not_before = iif(r.outcome IN ('retried', 'snoozed') OR r.outcome = 'handed_back' AND j.solo > 0, r.finished_at + (e.value->>'d'), j.not_before),
 	   ` + lineUp(`r.outcome = 'handed_back' AND j.solo = 0`) + `,
    solo = (r.outcome = 'handed_back' AND j.solo > 0),
-	   finished_at = iif(r.outcome IN ('completed', 'failed', 'canceled'), r.finished_at, NULL),
-	   result_json = iif(r.outcome = 'completed', e.value->>'r', j.result_json),
+	   finished_at = iif(r.outcome IN ('failed', 'canceled'), r.finished_at, NULL),
 	   last_error = iif(r.outcome IN ('failed', 'retried'), r.error, j.last_error),
 	   lease_expires_at = NULL, claimed_by = NULL, updated_at = r.finished_at
 	 FROM json_each(?) AS e, job_runs AS r

@@ -25,7 +25,7 @@ func (w *Worker) every(interval time.Duration, once func(context.Context) error)
 				wait = min(interval/4, w.cfg.Poll)
 				began = w.sys.Now()
 			}
-			w.pause(ctx, wait-w.sys.Now().Sub(began))
+			w.pause(ctx, min(wait, wait-w.sys.Now().Sub(began)))
 		}
 	}
 }

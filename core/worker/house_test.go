@@ -417,7 +417,7 @@ func TestAnOutcomeIsStoredAfterAnOutageHoweverLong(t *testing.T) {
 	for late := 0; late < 3; { // it tries again and again, long after its lease
 		select {
 		case c := <-db.stuck:
-			if c.name == "finish" && clock.Now().After(leaseEnd) {
+			if c.name == "complete" && clock.Now().After(leaseEnd) {
 				late++
 			}
 		case <-tick.C:

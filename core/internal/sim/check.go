@@ -119,8 +119,13 @@ func (c *checker) call(k *call, changes []change) {
 	}
 	c.fence(k, changes)
 	t := &transition{c: c, call: k}
-	for _, ch := range changes {
-		t.change(ch)
+	// What ended a run is told by its row, whichever was written first.
+	for _, runs := range []bool{true, false} {
+		for _, ch := range changes {
+			if (ch.table == "job_runs") == runs {
+				t.change(ch)
+			}
+		}
 	}
 	t.end()
 	c.deps(t)

@@ -277,12 +277,17 @@ func heldByGuards(guards []libsql.Stmt) []held {
 var (
 	itemID    = regexp.MustCompile(`"id":"([^"]+)"`)
 	itemToken = regexp.MustCompile(`"t":"([0-9a-f]{32})"`)
+	itemLease = regexp.MustCompile(`^"([0-9a-f-]{36})([0-9a-f]{32})`)
 )
 
-// heldByItems finds the leases in the items of an op: their "id" and "t".
+// heldByItems finds the leases in the items of an op: their "id" and "t", or
+// the beginning of a text.
 func heldByItems(items [][]byte) []held {
 	var out []held
 	for _, it := range items {
+		if m := itemLease.FindSubmatch(it); m != nil {
+			out = append(out, held{string(m[1]), string(m[2])})
+		}
 		id, token := itemID.FindSubmatch(it), itemToken.FindSubmatch(it)
 		if id != nil && token != nil {
 			out = append(out, held{string(id[1]), string(token[1])})
