@@ -352,8 +352,8 @@ func TestAJobWhoseClaimWasAnsweredTooLateIsNotRun(t *testing.T) {
 		t.Fatalf("%+v, %v", claim, err)
 	}
 	clock.move(testLease)
-	w.start(t.Context(), claim.Jobs[0], nil)
-	<-w.freed
+	_, ended := w.start(t.Context(), claim.Jobs[0], nil)
+	<-ended
 	d, err := w.q.Detail(t.Context(), e.ID)
 	if err != nil || d.State != job.Queued || d.Attempts != 0 || len(d.Runs) != 1 || d.Runs[0].Outcome != "handed_back" {
 		t.Errorf("%+v, %v", d, err)

@@ -29,6 +29,7 @@ type activeRun struct {
 	cancel  context.CancelCauseFunc
 	log     zerolog.Logger
 	steps   *step.Recorder
+	over    bool // the handler has returned; guarded by the worker's mu
 
 	mu       sync.Mutex
 	deadline time.Time // local end of the lease
@@ -71,6 +72,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 	r.ctx = ctx
 	w.mu.Lock()
 	w.active = append(w.active, r)
+	w.busy++
 	earlier := w.nextEnd.IsZero() || c.Deadline.Before(w.nextEnd)
 	if earlier {
 		w.nextEnd = c.Deadline
@@ -91,15 +93,34 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 		}
 		telemetry.End(span, err)
 		cancel(nil)
+		w.returned(r)
 		w.mu.Lock()
 		w.active = slices.DeleteFunc(w.active, func(other *activeRun) bool { return other == r })
 		w.mu.Unlock()
-		select {
-		case w.freed <- struct{}{}:
-		default:
-		}
+		w.signalFreed()
 	})
 	return r, ended
+}
+
+// returned frees the slot of a run whose handler is over.
+func (w *Worker) returned(r *activeRun) {
+	w.mu.Lock()
+	over := r.over
+	if !over {
+		r.over = true
+		w.busy--
+	}
+	w.mu.Unlock()
+	if !over {
+		w.signalFreed()
+	}
+}
+
+func (w *Worker) signalFreed() {
+	select {
+	case w.freed <- struct{}{}:
+	default:
+	}
 }
 
 // work runs the handler and stores what became of the job. The error returned
@@ -122,6 +143,7 @@ func (w *Worker) work(r *activeRun) error {
 		r.cancel(queue.ErrLeaseLost)
 		err = queue.ErrLeaseLost
 	}
+	w.returned(r)
 	if run.committed.Load() {
 		if err != nil {
 			r.log.Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")

@@ -58,6 +58,7 @@ type Worker struct {
 
 	mu       sync.Mutex
 	active   []*activeRun  // in the order they were claimed
+	busy     int           // how many of them have a handler at work
 	freed    chan struct{} // a slot became free
 	draining bool
 	nextEnd  time.Time // of the lease that ends first; zero when the deadlines wait for a run
@@ -253,10 +254,14 @@ func (w *Worker) recoverClaim(ctx, work context.Context, token string, deadline 
 	}
 }
 
+// free is how many jobs may be claimed. A slot is free again when its handler
+// has returned: the next claim shares a commit with what became of the jobs
+// before. If those cannot be stored, no more than twice as many jobs as there
+// are slots come together.
 func (w *Worker) free() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.cfg.Concurrency - len(w.active)
+	return min(w.cfg.Concurrency-w.busy, 2*w.cfg.Concurrency-len(w.active))
 }
 
 func (w *Worker) signal() {

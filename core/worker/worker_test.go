@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/postroom/postroom/core/debugjobs"
 	"github.com/postroom/postroom/core/internal/dbtest"
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/worker"
@@ -116,4 +118,52 @@ func TestDebugJobs(t *testing.T) {
 			t.Errorf("error %q", *d.LastError)
 		}
 	})
+}
+
+// A slot is free again when its handler has returned, while what became of the
+// job is still to be stored; but what cannot be stored does not pile up.
+func TestASlotIsFreeWhenItsHandlerHasReturned(t *testing.T) {
+	t.Parallel()
+	gate := &storeGate{DB: dbtest.Open(t), open: make(chan struct{})}
+	q := queue.New(gate, system.Real{}, job.Known())
+	var mu sync.Mutex
+	called := 0
+	reached := make(chan struct{})
+	r := startOn(t, q, "one", handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if called++; called == 8 { // twice the slots
+			close(reached)
+		}
+		return nil, nil
+	}))
+	jobs := make([]job.New, 12)
+	for i := range jobs {
+		jobs[i] = job.New{Type: job.ActionExecute}
+	}
+	stored, err := q.EnqueueMany(t.Context(), jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	if n := r.w.Running(); n != 8 {
+		t.Errorf("%d jobs in hand, want twice the four slots", n)
+	}
+	close(gate.open)
+	for _, e := range stored {
+		r.await(e.ID, job.Completed)
+	}
+}
+
+// storeGate holds back completions until it is open.
+type storeGate struct {
+	libsql.DB
+	open chan struct{}
+}
+
+func (g *storeGate) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
+	if op.Name == "complete" {
+		<-g.open
+	}
+	return g.DB.Merge(ctx, op, items...)
 }
