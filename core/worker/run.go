@@ -143,7 +143,6 @@ func (w *Worker) work(r *activeRun) error {
 		r.cancel(queue.ErrLeaseLost)
 		err = queue.ErrLeaseLost
 	}
-	w.returned(r)
 	if run.committed.Load() {
 		if err != nil {
 			r.log.Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")
@@ -153,6 +152,7 @@ func (w *Worker) work(r *activeRun) error {
 		return nil
 	}
 	o := w.outcome(handlerCtx, r, result, stack, err)
+	w.returned(r)
 	w.store(r, o)
 	return err
 }
