@@ -144,24 +144,30 @@ func (q *Queue) SetCron(ctx context.Context, n NewCron) (c *Cron, created bool, 
 	if err != nil {
 		return nil, false, err
 	}
-	now, err := q.clock(ctx)
-	if err != nil {
-		return nil, false, fmt.Errorf("set schedule %s: %w", n.Name, err)
-	}
-	var b libsql.Batch
-	exists := b.Query(sqlCronExists, n.Name)
 	var queue any
 	if n.Queue != "" {
 		queue = n.Queue
 	}
-	b.Exec(sqlCronSet, n.Name, n.Schedule, n.TZ, string(n.CatchUp), string(n.Overlap), n.Type, queue, n.Priority, string(n.Payload),
-		s.Next(now.Time()).UnixMilli(), q.NewToken())
-	res, err := q.db.Write(ctx, &b)
-	if err != nil {
-		return nil, false, fmt.Errorf("set schedule %s: %w", n.Name, err)
+	for {
+		now, err := q.clock(ctx)
+		if err != nil {
+			return nil, false, fmt.Errorf("set schedule %s: %w", n.Name, err)
+		}
+		next := s.Next(now.Time()).UnixMilli()
+		var b libsql.Batch
+		b.Guard(sqlCronSetGuard, next)
+		exists := b.Query(sqlCronExists, n.Name)
+		b.Exec(sqlCronSet, n.Name, n.Schedule, n.TZ, string(n.CatchUp), string(n.Overlap), n.Type, queue, n.Priority, string(n.Payload), next, q.NewToken())
+		res, err := q.db.Write(ctx, &b)
+		if libsql.GuardIndex(err) == 0 {
+			continue
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("set schedule %s: %w", n.Name, err)
+		}
+		c, err = q.Cron(ctx, n.Name)
+		return c, !res[exists].Rows[0].Bool(0), err
 	}
-	c, err = q.Cron(ctx, n.Name)
-	return c, !res[exists].Rows[0].Bool(0), err
 }
 
 // clock is the database's.

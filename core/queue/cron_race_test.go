@@ -26,7 +26,7 @@ import (
 type faulty struct {
 	libsql.DB
 	before, after atomic.Int32 // writes that fail before or after they are applied
-	between       func()       // once, after the next read of a schedule
+	between       func()       // once, after the next read of a schedule or of the clock
 }
 
 func (f *faulty) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
@@ -43,7 +43,7 @@ func (f *faulty) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, e
 
 func (f *faulty) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
 	res, err := f.DB.Read(ctx, stmts...)
-	if act := f.between; act != nil && strings.Contains(stmts[0].SQL, "FROM cron WHERE name = ?") {
+	if act := f.between; act != nil && (strings.Contains(stmts[0].SQL, "FROM cron WHERE name = ?") || stmts[0].SQL == "SELECT ms FROM db_clock") {
 		f.between = nil
 		act()
 	}
@@ -289,5 +289,27 @@ func TestSettingAScheduleWhoseReplyIsLostMayBeRepeated(t *testing.T) {
 	after, created, err := q.SetCron(t.Context(), n)
 	if err != nil || created || *after.NextAt != *before.NextAt {
 		t.Errorf("%+v, created %v, %v; was %+v", after, created, err, before)
+	}
+}
+
+// A client that was held up while it set a schedule must not bring back
+// instants that have passed, and perhaps been dealt with, in the meantime.
+func TestAScheduleThatIsSetSlowlyDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	sound, clock := setupCron(t, "2026-05-01T09:15:00Z")
+	setCron(t, sound, queue.NewCron{Name: "c", Schedule: "*/2 * * * *", CatchUp: queue.CatchUpAll})
+	q, f := withFaults(sound)
+	f.between = func() {
+		clock.advance(10 * time.Minute)
+		if got := tick(t, sound); len(got.Done) != 5 {
+			t.Errorf("%+v", got)
+		}
+	}
+	c, _, err := q.SetCron(t.Context(), queue.NewCron{Name: "c", Schedule: "*/4 * * * *", Type: "x", CatchUp: queue.CatchUpAll})
+	if err != nil || c.NextAt.Time() != instant(t, "2026-05-01T09:28:00Z") || c.NextAt.Time().Before(c.LastTick.Time()) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if got := tick(t, sound); len(got.Done) != 0 {
+		t.Errorf("instants that had passed come again: %+v", got)
 	}
 }

@@ -29,6 +29,10 @@ const sqlCronSet = `INSERT INTO cron(name, schedule, tz, catch_up, overlap, type
    type = excluded.type, queue = excluded.queue, priority = excluded.priority, payload_json = excluded.payload_json,
    revision = excluded.revision, updated_at = excluded.updated_at`
 
+// sqlCronSetGuard raises an error when an instant does not lie ahead any more:
+// the call took so long that the schedule before may have dealt with it.
+const sqlCronSetGuard = `SELECT length(json(iif((SELECT ms FROM db_clock) < ?, '{}', 'late')))`
+
 const sqlCronDelete = `DELETE FROM cron WHERE name = ? RETURNING 1`
 
 // sqlCronGuard raises an error unless the row is as it was read and the
