@@ -306,7 +306,7 @@ func TestNastyMessagesSurvive(t *testing.T) {
 		"a subject that is a date": {"Subject: 2024-01-02\n\nbody", "2024-01-02", "body"},
 		"a NUL":                    {"Subject: x\n\na\x00b", "x", "a\x00b"},
 		"bytes that are no UTF-8":  {"Subject: y\n\ncaf\xe9 \xff\xfe", "y", "caf\xe9 \xff\xfe"},
-		"five megabytes":           {big, "big", big[len("Subject: big\r\n\r\n"):]},
+		"five megabytes":           {big, "big", big[len("Subject: big\r\n\r\n"):][:3<<20]}, // what is kept in the database
 		"one byte":                 {"x", "", ""},
 		"an mbox From line":        {"From me@example.com Thu Jan  1 00:00:00 2026\nSubject: z\n\nbody", "z", "body"},
 	}

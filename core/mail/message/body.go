@@ -17,8 +17,12 @@ func (m *Message) readBody(head header, body []byte) {
 	w := walk{m: m}
 	// What was collected before a panic is worth keeping.
 	defer func() {
-		m.BodyPlain = join(w.plain)
-		m.BodyHTML = join(w.html)
+		plain, html := join(w.plain), join(w.html)
+		m.BodyPlain = beginning(plain, maxBodies)
+		m.BodyHTML = beginning(html, maxBodies-len(m.BodyPlain))
+		if len(m.BodyPlain)+len(m.BodyHTML) < len(plain)+len(html) {
+			m.note("only the first 3 MiB of the text are kept here")
+		}
 	}()
 	w.part(head, body, 0, "")
 }

@@ -28,6 +28,9 @@ const (
 	maxPartHeaderBytes = 64 << 10
 	maxDepth           = 32
 	maxParts           = 1000
+	// What is kept of both bodies together. A libsql server takes rows of
+	// 5,000,000 bytes, and the headers stand in the same one.
+	maxBodies = 3 << 20
 	maxNotes           = 20
 	maxReferences      = 1000
 	snippetRunes       = 200

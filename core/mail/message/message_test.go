@@ -227,10 +227,35 @@ func TestAttachments(t *testing.T) {
 
 func TestBodySharesMemory(t *testing.T) {
 	t.Parallel()
-	raw := []byte("From: a@b\n\n" + strings.Repeat("0123456789", 500_000))
+	raw := []byte("From: a@b\n\n" + strings.Repeat("0123456789", 300_000))
 	m := Parse(raw)
-	if len(m.BodyPlain) != 5_000_000 || &m.BodyPlain[0] != &raw[11] {
+	if len(m.BodyPlain) != 3_000_000 || &m.BodyPlain[0] != &raw[11] {
 		t.Error("a plain body is copied")
+	}
+}
+
+func TestOfLongBodiesTheBeginningIsKept(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("é", maxBodies/4) // half of what is kept
+	both := func(plain, html string) *Message {
+		return Parse([]byte("From: a@b\nDate: Thu, 01 Jan 2026 00:00:00 +0000\nContent-Type: multipart/alternative; boundary=b\n\n--b\n\n" + plain + "\n--b\nContent-Type: text/html\n\n" + html + "\n--b--\n"))
+	}
+	for name, c := range map[string]struct {
+		m           *Message
+		plain, html int
+		noted       bool
+	}{
+		"all of what fits":              {both(long, long), maxBodies / 2, maxBodies / 2, false},
+		"first the plain text":          {both(long+"é", long), maxBodies/2 + 2, maxBodies/2 - 2, true},
+		"not half a character":          {both(long+"x", long), maxBodies/2 + 1, maxBodies/2 - 2, true},
+		"and of the rest what there is": {both(long+long+long, long), maxBodies, 0, true},
+	} {
+		if len(c.m.BodyPlain) != c.plain || len(c.m.BodyHTML) != c.html || (len(c.m.Notes) > 0) != c.noted {
+			t.Errorf("%s: %d and %d bytes, notes %q; want %d and %d", name, len(c.m.BodyPlain), len(c.m.BodyHTML), c.m.Notes, c.plain, c.html)
+		}
+	}
+	if m := both(long+long, "\x80\x80\x80\x80\x80"); len(m.BodyHTML) != 0 {
+		t.Errorf("%d bytes are kept where there was no room", len(m.BodyHTML))
 	}
 }
 

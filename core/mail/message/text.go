@@ -100,7 +100,7 @@ func beginning(b []byte, limit int) []byte {
 		return b
 	}
 	cut := limit
-	for cut > limit-utf8.UTFMax && !utf8.RuneStart(b[cut]) {
+	for cut > max(0, limit-utf8.UTFMax) && !utf8.RuneStart(b[cut]) {
 		cut--
 	}
 	return b[:cut]
