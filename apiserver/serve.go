@@ -78,6 +78,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 		db = fault.New(db, seed, sys, log)
 	}
 	defer closeDatabase(ctx, db, log)
+	warnOfDurability(log, cfg, db)
 	if err := httpd.ObserveWriter(db); err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (li
 	}
 	d := cfg.Database
 	return libsql.Options{
-		Path: path, AuthToken: d.Token, CA: d.TLSCA, ServerName: d.TLSServerName, Synchronous: d.Synchronous, Readers: d.Readers,
+		Path: path, AuthToken: d.Token, CA: d.TLSCA, ServerName: d.TLSServerName, Admin: d.AdminURL, Synchronous: d.Synchronous, Readers: d.Readers,
 		BusyTimeout: d.BusyTimeout.Duration, CallTimeout: d.CallTimeout.Duration,
 		RetryTimes: d.RetryAttempts - 1, // the first try is no repeat
 		RetryBase:  d.RetryBase.Duration, RetryMax: d.RetryMax.Duration,
@@ -199,6 +200,13 @@ func openDatabase(ctx context.Context, opt libsql.Options, migrate bool) (db lib
 		return nil, 0, fmt.Errorf("open the database: %w", err)
 	}
 	return db, status.Latest, nil
+}
+
+// warnOfDurability says once that commits are not what was asked for.
+func warnOfDurability(log zerolog.Logger, cfg *config.Loaded, db libsql.DB) {
+	if got := db.Durability(); cfg.Database.Synchronous == "full" && got != libsql.DurabilityFull {
+		log.Warn().Str("durability", got).Msg(config.DurabilityWarning)
+	}
 }
 
 func closeDatabase(ctx context.Context, db libsql.DB, log zerolog.Logger) {

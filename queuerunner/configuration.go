@@ -27,6 +27,11 @@ func configCheck(c *call, _ *flag.FlagSet) action {
 				return err
 			}
 		}
+		if cfg.Undurable() {
+			if err := c.printf("database.admin_url is not set, so the server decides whether it syncs each commit; sqld does not\n"); err != nil {
+				return err
+			}
+		}
 		for _, k := range cfg.Rehearsing() {
 			if err := c.printf("WARNING: %s (%s) is set: %s\n", k.Key, k.Origin, fault.Warning); err != nil {
 				return err

@@ -34,6 +34,7 @@ func databaseOptions(cfg *config.Loaded, lookup func(string) (string, bool)) (li
 		AuthToken:   d.Token,
 		CA:          d.TLSCA,
 		ServerName:  d.TLSServerName,
+		Admin:       d.AdminURL,
 		Synchronous: d.Synchronous,
 		Readers:     d.Readers,
 		BusyTimeout: d.BusyTimeout.Duration,

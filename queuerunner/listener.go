@@ -108,4 +108,5 @@ var errNotOpen = &libsql.Error{Class: libsql.Unavailable, Op: "open"}
 
 func (notOpen) Health(context.Context) (int64, error) { return 0, errNotOpen }
 
+func (notOpen) Durability() string                                 { return libsql.DurabilityUnknown }
 func (notOpen) ProbeWriter(context.Context) (time.Duration, error) { return 0, errNotOpen }

@@ -115,6 +115,9 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 		db = fault.New(db, seed, r.sys, r.log)
 	}
 	own.opened(db, schema)
+	if got := db.Durability(); r.cfg.Database.Synchronous == "full" && got != libsql.DurabilityFull {
+		r.log.Warn().Str("durability", got).Msg(config.DurabilityWarning)
+	}
 	if err := httpd.ObserveWriter(db); err != nil {
 		return err
 	}

@@ -94,6 +94,8 @@ func (l *loader) checkDatabase(c *Config) {
 		l.that("database.auth_token", isToken(token), "not a bearer token", wantToken)
 	}
 	l.that("database.tls_server_name", d.TLSServerName == "" || isHost(d.TLSServerName), "not a host", "a host name, without a port, or nothing")
+	fault := baseURLFault(d.AdminURL, "nothing of Postroom's")
+	l.that("database.admin_url", fault == "", fault, "a base URL such as http://127.0.0.1:9090, or nothing")
 	l.number("database.readers", int64(d.Readers), 1, 64)
 	l.duration("database.busy_timeout", d.BusyTimeout, time.Millisecond, 10*time.Minute)
 	l.duration("database.call_timeout", d.CallTimeout, time.Millisecond, 10*time.Minute)

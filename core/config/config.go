@@ -54,6 +54,7 @@ type Database struct {
 	AuthTokenFile string   `toml:"auth_token_file"` // read before each request
 	TLSCA         string   `toml:"tls_ca"`
 	TLSServerName string   `toml:"tls_server_name"`
+	AdminURL      string   `toml:"admin_url"` // of the server's admin API
 	EncryptionKey Secret   `toml:"encryption_key" reserved:"true"`
 	Replica       string   `toml:"replica" reserved:"true"` // path of an embedded replica
 	Readers       int      `toml:"readers"`                 // connections that only read
@@ -222,6 +223,16 @@ func Default() Config {
 			ApprovalExpiry:    Duration{7 * 24 * time.Hour},
 		},
 	}
+}
+
+// DurabilityWarning is for a server that does not sync commits although
+// database.synchronous asks for it.
+const DurabilityWarning = "the database server does not sync each commit to the disk: the last ones may be lost in a power cut; set database.admin_url, or database.synchronous = \"normal\" to accept that"
+
+// Undurable says whether commits cannot be synced because nothing says where
+// the server's admin API is.
+func (c *Config) Undurable() bool {
+	return c.Paths.IsRemote() && c.Database.Synchronous == "full" && c.Database.AdminURL == ""
 }
 
 // Token returns the token for a database server: what auth_token_file holds at

@@ -34,6 +34,8 @@ type health struct {
 	Version  string  `json:"version"`
 	Database *string `json:"database"`
 	Schema   *int64  `json:"schema"`
+	// Durability is what a commit survives: full, normal or unknown.
+	Durability *string `json:"durability"`
 }
 
 // ready is health with the state of the write lock.
@@ -98,7 +100,8 @@ func (h Health) look(ctx context.Context) health {
 	if err != nil {
 		return health{Status: unavailable, Version: h.Version, Database: &unavailable}
 	}
-	return health{Status: ok, Version: h.Version, Database: &ok, Schema: &schema}
+	durability := h.DB.Durability()
+	return health{Status: ok, Version: h.Version, Database: &ok, Schema: &schema, Durability: &durability}
 }
 
 // writerState asks for the write lock.

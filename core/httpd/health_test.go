@@ -48,7 +48,7 @@ func TestHealthOfAWorkingService(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := httpd.Health{DB: db, Version: "1.2.3", Schema: schema, Draining: never}
-	fine := map[string]any{"status": "ok", "version": "1.2.3", "database": "ok", "schema": float64(schema)}
+	fine := map[string]any{"status": "ok", "version": "1.2.3", "database": "ok", "schema": float64(schema), "durability": db.Durability()}
 	expect(t, h.Healthz, 200, fine)
 	expect(t, h.Readyz, 200, fine)
 	expect(t, h.Livez, 200, map[string]any{"status": "ok"})
@@ -78,7 +78,7 @@ func TestHealthFollowsTheDatabase(t *testing.T) {
 	h := httpd.Health{DB: dbtest.OpenPath(t, place.Path), Draining: never}
 	expect(t, h.Healthz, 200, nil)
 	bringBack := place.TakeAway(t)
-	gone := map[string]any{"status": "unavailable", "database": "unavailable", "schema": nil}
+	gone := map[string]any{"status": "unavailable", "database": "unavailable", "schema": nil, "durability": nil}
 	expect(t, h.Healthz, 503, gone)
 	expect(t, h.Readyz, 503, gone)
 	expect(t, h.Livez, 200, nil)
@@ -102,6 +102,8 @@ func (s stuck) Health(ctx context.Context) (int64, error) {
 	return 0, &libsql.Error{Class: libsql.Canceled, Op: "probe"}
 }
 
+func (s stuck) Durability() string { return libsql.DurabilityFull }
+
 func (s stuck) ProbeWriter(ctx context.Context) (time.Duration, error) {
 	if !s.writer {
 		return 0, nil
@@ -115,6 +117,8 @@ func (s stuck) ProbeWriter(ctx context.Context) (time.Duration, error) {
 type full struct{ libsql.DB }
 
 func (full) Health(context.Context) (int64, error) { return 1, nil }
+
+func (full) Durability() string { return libsql.DurabilityFull }
 
 func (full) ProbeWriter(context.Context) (time.Duration, error) {
 	return 0, &libsql.Error{Class: libsql.Full, Op: "probe"}

@@ -38,6 +38,9 @@ type DB interface {
 	// found no room it looks whether there is some again. Concurrent calls
 	// share one probe; the duration says how long that one has been waiting.
 	ProbeWriter(ctx context.Context) (waited time.Duration, err error)
+	// Durability says what a commit survives, as far as is known: one of the
+	// constants of that name.
+	Durability() string
 	// Watch returns a channel that receives after other processes may have
 	// committed; nil when there is no such signal and the caller must poll.
 	Watch(ctx context.Context) <-chan struct{}
@@ -49,7 +52,7 @@ type DB interface {
 // configuration's database section.
 type Options struct {
 	Path        string        // a plain file path, already expanded, or the http, https or libsql URL of a server
-	Synchronous string        // "full" (default) or "normal"; of a file
+	Synchronous string        // "full" (default) or "normal"; of a server only with Admin
 	Readers     int           // reading connections at most
 	BusyTimeout time.Duration // longest wait for another process's write lock on a file
 	CallTimeout time.Duration // longest a call may take, whatever its context says
@@ -62,6 +65,7 @@ type Options struct {
 	AuthToken  func() (string, error) // asked before each request; "" or nil sends none
 	CA         string                 // file of PEM certificates that its own is checked against; "" takes the system's
 	ServerName string                 // in its certificate; "" takes the URL's host
+	Admin      string                 // URL of its admin API, which is told to sync commits if Synchronous is full; may be ""
 
 	System   system.System
 	OnCommit func(requests, statements int) // after each commit; must not block

@@ -46,6 +46,8 @@ type Remote struct {
 	slots  chan struct{} // one token per read on its way
 	done   chan struct{}
 	full   atomic.Bool // a commit found no room
+
+	durability atomic.Value // string
 	health probe
 	lock   probe
 }
@@ -77,6 +79,7 @@ func openRemote(ctx context.Context, opt Options) (*Remote, error) {
 		return nil, err
 	}
 	r.homeless.Store(stored != atServer)
+	r.learnDurability(ctx)
 	opt.System.Go("writer", r.loop)
 	if opt.Settle && r.homeless.Load() {
 		opt.System.Go("settle", func() { _, _ = r.Write(r.life, &Batch{}) }) // where that fails, the next write does it
@@ -215,7 +218,7 @@ func (r *Remote) commit(group []*request) {
 	}
 	ctx, cancel := context.WithTimeout(r.life, r.opt.CallTimeout)
 	defer cancel()
-	p := groupProgram(r.databaseID, r.newHome(), group)
+	p := groupProgram(r.databaseID, r.before(), group)
 	res, err := r.client.Run(ctx, p.steps)
 	if err != nil {
 		err = ofRequest("write", err, true)
@@ -235,6 +238,9 @@ func (r *Remote) commit(group []*request) {
 		return
 	}
 	r.homeless.Store(false)
+	if r.demandsSync() {
+		r.harden(ctx, durabilityOf(res[p.same+1]))
+	}
 	if p.statements() > 0 {
 		r.full.Store(false)
 	}
@@ -298,15 +304,20 @@ func otherDatabase(err error) error {
 	return &Error{Class: Unavailable, Op: "open", Detail: "the server has another database than the one that was opened"}
 }
 
-// newHome is what the first write to a database says about where it lies: one
-// that was put on the server gets a new epoch, as a restored file does.
-func (r *Remote) newHome() []Stmt {
-	if !r.homeless.Load() {
-		return nil
+// before is what stands in a group before its requests: the question how it is
+// committed, and, in the first write to a database, where that lies: one that
+// was put on the server gets a new epoch, as a restored file does.
+func (r *Remote) before() []Stmt {
+	var first []Stmt
+	if r.demandsSync() {
+		first = append(first, Query(sqlSynchronous))
 	}
-	var epoch [8]byte
-	r.opt.System.Read(epoch[:])
-	return []Stmt{Exec(sqlNewEpoch, hex.EncodeToString(epoch[:]), atServer), Exec(sqlNoteFile, atServer)}
+	if r.homeless.Load() {
+		var epoch [8]byte
+		r.opt.System.Read(epoch[:])
+		first = append(first, Exec(sqlNewEpoch, hex.EncodeToString(epoch[:]), atServer), Exec(sqlNoteFile, atServer))
+	}
+	return first
 }
 
 // Read implements [DB].

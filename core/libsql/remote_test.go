@@ -624,3 +624,46 @@ func TestSplitArrays(t *testing.T) {
 		t.Errorf("no items gave %v", got)
 	}
 }
+
+func TestAServerIsToldToSyncAndToldAgainAfterARestart(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	told := func() string {
+		t.Helper()
+		text, err := askAdmin(t.Context(), http.MethodGet, s.Admin+"/v1/namespaces/default/config", nil)
+		var config struct {
+			Mode    string `json:"durability_mode"`
+			Timeout int    `json:"txn_timeout_s"`
+		}
+		if err = errors.Join(err, json.Unmarshal(text, &config)); err != nil || config.Timeout == 0 {
+			t.Fatalf("the server's configuration is %s, %v", text, err)
+		}
+		return config.Mode
+	}
+	if r := openOn(t, Options{Path: s.URL}); r.Durability() != DurabilityNormal || told() != "relaxed" {
+		t.Errorf("nobody asked, and it is %s, %s", r.Durability(), told())
+	}
+	if r := openOn(t, Options{Path: s.URL, Admin: s.Admin, Synchronous: "normal"}); r.Durability() != DurabilityNormal || told() != "relaxed" {
+		t.Errorf("normal was asked for, and it is %s, %s", r.Durability(), told())
+	}
+	r := openOn(t, Options{Path: s.URL, Admin: s.Admin + "/"})
+	if r.Durability() != DurabilityFull || told() != "strong" {
+		t.Errorf("full was asked for, and it is %s, %s", r.Durability(), told())
+	}
+	s.Restart()
+	if told() != "relaxed" {
+		t.Fatal("the server remembers: then nobody need tell it again")
+	}
+	mustWrite(t, r, Exec("CREATE TABLE t (k INTEGER) STRICT"))
+	if r.Durability() != DurabilityFull || told() != "strong" {
+		t.Errorf("after a commit it is %s, %s", r.Durability(), told())
+	}
+	t.Run("without its admin API", func(t *testing.T) {
+		t.Parallel()
+		r := openOn(t, Options{Path: newServer(t).URL, Admin: "http://127.0.0.1:1"})
+		mustWrite(t, r, Exec("CREATE TABLE t (k INTEGER) STRICT"))
+		if r.Durability() != DurabilityNormal {
+			t.Errorf("it is %s", r.Durability())
+		}
+	})
+}

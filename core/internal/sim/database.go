@@ -200,6 +200,9 @@ func (d *database) Watch(context.Context) <-chan struct{} { return d.p.signal }
 // Health implements libsql.DB.
 func (d *database) Health(ctx context.Context) (int64, error) { return d.p.w.file.Health(ctx) }
 
+// Durability implements libsql.DB.
+func (d *database) Durability() string { return d.p.w.file.Durability() }
+
 // ProbeWriter implements libsql.DB.
 func (d *database) ProbeWriter(ctx context.Context) (time.Duration, error) {
 	return d.p.w.file.ProbeWriter(ctx)
