@@ -15,7 +15,7 @@ FUZZTIME  ?= 3s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## check what the build needs, and install what is missing where that is possible
@@ -40,6 +40,15 @@ test: setup ## run all tests
 race: setup ## run all tests under the race detector
 	@for m in $(filter-out e2e,$(MODULES)); do echo "== $$m"; (cd $$m && go test -race $(TESTFLAGS) ./...) || exit 1; done
 
+# What tells of behaviour, on a libsql server, but for the few tests that take
+# minutes there. They wait more than they compute, so more than one per core.
+CONFORMANCE ?= ./queue ./step ./worker ./httpd ./fault ./mail/...
+.PHONY: conformance
+conformance: setup ## run the tests of behaviour on a libsql server instead of a file
+	cd core && POSTROOM_TEST_DATABASE=sqld go test $(TESTFLAGS) -parallel 8 -skip 'Fuzz|ItsModelSays|ConcurrentHistories|SnoozesForEver|NoStaleSnapshot|EveryActionIsMadeOnce|RealMail' $(CONFORMANCE)
+	cd queuerunner && POSTROOM_TEST_DATABASE=sqld go test $(TESTFLAGS) ./...
+	cd apiserver && POSTROOM_TEST_DATABASE=sqld go test $(TESTFLAGS) ./...
+
 .PHONY: fuzz
 fuzz: setup ## run each fuzz target for FUZZTIME; what it finds stays under testdata/fuzz as a test
 	@scripts/fuzz $(FUZZTIME)
@@ -63,7 +72,7 @@ static: ## check formatting, vet, tidiness and that each module builds by itself
 	  GOWORK=off go build ./... && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff) || exit 1; done
 
 .PHONY: check
-check: static lint test race fuzz ## everything the gate for a change runs
+check: static lint test race conformance fuzz ## everything the gate for a change runs
 
 .PHONY: bench
 bench: setup ## measure enqueue, work and pickup; see docs/performance.md
