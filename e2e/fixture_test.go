@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/postroom/postroom/core/libsql/sqldtest"
 )
 
 // binaries is where TestMain built the two services.
@@ -49,8 +51,18 @@ func TestMain(m *testing.M) {
 // system is a data folder with the services that work on it.
 type system struct {
 	testing.TB
-	dir string // database, Maildir
-	env []string
+	dir  string // database, Maildir
+	sqld *sqldtest.Server
+	env  []string
+}
+
+// newSystemOnServer is a system whose database is on a libsql server.
+func newSystemOnServer(tb testing.TB, env ...string) *system {
+	tb.Helper()
+	server := sqldtest.Start(tb)
+	s := newSystem(tb, append([]string{"DATABASE_URL=" + server.URL, "DATABASE_ADMIN_URL=" + server.Admin}, env...)...)
+	s.sqld = server
+	return s
 }
 
 func newSystem(tb testing.TB, env ...string) *system {
@@ -62,8 +74,14 @@ func newSystem(tb testing.TB, env ...string) *system {
 	}, env...)}
 }
 
-func (s *system) database() string { return filepath.Join(s.dir, "postroom.db") }
-func (s *system) maildir() string  { return filepath.Join(s.dir, "Maildir") }
+func (s *system) maildir() string { return filepath.Join(s.dir, "Maildir") }
+
+func (s *system) database() string {
+	if s.sqld != nil {
+		return s.sqld.URL
+	}
+	return filepath.Join(s.dir, "postroom.db")
+}
 
 // process is a running service.
 type process struct {
