@@ -85,6 +85,7 @@ func status(a mail.Account) (s struct {
 	LastSyncAt *job.Time `json:"last_sync_at"`
 	LastError  *string   `json:"last_error"`
 	Problems   int       `json:"problems"`
+	TakingIn   int       `json:"taking_in"`
 }) {
 	_ = json.Unmarshal(a.State, &s) // what does not decode is not shown
 	return s
@@ -104,6 +105,8 @@ func stateText(a mail.Account) string {
 		return "paused"
 	case s.LastError != nil:
 		return "error: " + short(*s.LastError)
+	case s.TakingIn > 0:
+		return fmt.Sprintf("taking mail in, %d messages so far", s.TakingIn)
 	case s.Problems > 0:
 		return fmt.Sprintf("%d files or folders cannot be read", s.Problems)
 	}

@@ -81,8 +81,9 @@ const (
 // purpose: a key must never block work that is wanted again.
 func Known() Types {
 	list := []Type{
-		// One sync per account at a time; the next is wanted once it is over.
-		{Name: AccountSync, KeyScope: ScopeActive, Timeout: time.Hour, MaxAttempts: 20},
+		// One sync per account at a time; the next is wanted once it is over. The
+		// first may have a large mailbox to take in.
+		{Name: AccountSync, KeyScope: ScopeActive, Timeout: 24 * time.Hour, MaxAttempts: 20},
 		// A message is ingested once, however often it is found or posted.
 		{Name: MessageIngest, KeyScope: ScopeForever, MaxAttempts: 10},
 		// Once per message and version of the rules.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
 )
 
 // NewAccount is an account to be made.
@@ -139,11 +140,16 @@ func accountRow(r libsql.Row) Account {
 	}
 }
 
-// SetAccountState merges fields into the account's state.
-func (s *Store) SetAccountState(ctx context.Context, id string, fields map[string]any) error {
-	var b libsql.Batch
+// RecordAccountState merges fields into the account's state.
+func (s *Store) RecordAccountState(b *queue.Batch, id string, fields map[string]any) {
 	b.Exec(sqlAccountState, string(job.Payload(fields)), id)
-	if _, err := s.db.Write(ctx, &b); err != nil {
+}
+
+// SetAccountState merges fields into the account's state at once.
+func (s *Store) SetAccountState(ctx context.Context, id string, fields map[string]any) error {
+	b := s.q.NewBatch(ctx)
+	s.RecordAccountState(b, id, fields)
+	if _, err := s.q.Write(ctx, b); err != nil {
 		return fmt.Errorf("account %s: store its state: %w", id, err)
 	}
 	return nil

@@ -31,15 +31,9 @@ const ApplyBatch = 100
 type Applied struct {
 	Last     string // the batch's last message, or the last of all
 	Looked   int64
-	Verdicts []AppliedVerdict
+	Verdicts []MessageVerdict
 	Version  int64
 	Finished bool
-}
-
-// AppliedVerdict is what the rules say about one of them.
-type AppliedVerdict struct {
-	MessageID, AccountID, Queue string
-	Verdict
 }
 
 // ApplyEnd is the last message that the task looks at, and how many there are.
@@ -54,7 +48,7 @@ func (s *Store) ApplyEnd(ctx context.Context, accountID string) (last string, to
 
 // ApplyNext judges the next messages after a place, up to the last.
 func (s *Store) ApplyNext(ctx context.Context, accountID, after, last string) (*Applied, error) {
-	book, err := s.judge.current(ctx, s)
+	book, err := s.Book(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +74,7 @@ func (s *Store) ApplyNext(ctx context.Context, accountID, after, last string) (*
 				return nil, err
 			}
 		}
-		out.Verdicts = append(out.Verdicts, AppliedVerdict{
+		out.Verdicts = append(out.Verdicts, MessageVerdict{
 			MessageID: m.ID, AccountID: m.AccountID, Queue: queues[m.AccountID], Verdict: book.verdict(m.AccountID, &m.input),
 		})
 	}
@@ -98,14 +92,5 @@ func (s *Store) RecordApplied(ctx context.Context, b *queue.Batch, a *Applied) (
 	for _, v := range a.Verdicts {
 		s.GuardUndecided(b, v.MessageID, v.RulesVersion)
 	}
-	for i, v := range a.Verdicts {
-		if i > 0 {
-			v.Broken = nil // once is enough
-		}
-		s.RecordVerdict(ctx, b, v.MessageID, v.AccountID, v.Verdict, v.Queue)
-		if v.ActionType != "none" {
-			actions++
-		}
-	}
-	return actions
+	return s.RecordVerdicts(ctx, b, a.Verdicts)
 }

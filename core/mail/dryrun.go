@@ -89,7 +89,7 @@ func (s *Store) DryRun(ctx context.Context, t Trial) ([]Tried, string, error) {
 // trialBook compiles the rules given, or the stored ones.
 func (s *Store) trialBook(ctx context.Context, list []NewRule) (*Book, error) {
 	if list == nil {
-		return s.judge.current(ctx, s)
+		return s.Book(ctx)
 	}
 	version, err := s.RulesVersion(ctx)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/mail/message"
 	"github.com/postroom/postroom/core/mail/rules"
 )
 
@@ -75,9 +76,20 @@ func (b *Book) verdict(accountID string, in *rules.Input) Verdict {
 	return v
 }
 
+// Book returns the enabled rules.
+func (s *Store) Book(ctx context.Context) (*Book, error) { return s.judge.current(ctx, s) }
+
+// Judge says what the book says about a message that was read just now.
+func (b *Book) Judge(accountID string, m *message.Message) Verdict {
+	return b.verdict(accountID, &rules.Input{
+		FromEmail: m.FromEmail, Subject: m.Subject, Headers: m.Headers, ListID: m.ListID, HasAttachment: m.HasAttachment,
+		BodyPlain: m.BodyPlain[:min(len(m.BodyPlain), rules.MaxBodyBytes)], BodyHTML: m.BodyHTML[:min(len(m.BodyHTML), rules.MaxBodyBytes)],
+	})
+}
+
 // Evaluate says what the enabled rules decide about a message.
 func (s *Store) Evaluate(ctx context.Context, messageID string) (*Judged, Verdict, error) {
-	book, err := s.judge.current(ctx, s)
+	book, err := s.Book(ctx)
 	if err != nil {
 		return nil, Verdict{}, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,36 +51,124 @@ const maxWords = 256 << 10
 // words is text for the index of words, which takes no NUL.
 func words(s string) string { return strings.ReplaceAll(s, "\x00", " ") }
 
-// RecordMessage stores a message, its thread and its words.
-func (s *Store) RecordMessage(b *queue.Batch, id, accountID, unique string, m *message.Message, f File, fileTime time.Time) {
-	ids := threadIDs(m, unique)
-	own := ids[0]
+// Arrival is a message that was read and is to be stored.
+type Arrival struct {
+	ID      string
+	Message *message.Message
+	File    File
+	Time    time.Time // of the file
+	Verdict *Verdict  // nil when the rules were not asked
+}
+
+// RecordMessages stores messages, their threads and words, and what the rules
+// say about them. However many they are, it is a few statements.
+func (s *Store) RecordMessages(ctx context.Context, b *queue.Batch, accountID, queueName string, list []Arrival) {
+	if len(list) == 0 {
+		return
+	}
+	ties := s.ties(list)
+	b.Exec(sqlNewThreads, accountID, string(job.Payload(ties)))
+	for _, t := range ties {
+		if len(t.IDs) > 1 { // one id alone ties nothing together
+			ids := string(job.Payload(t.IDs))
+			b.Exec(sqlJoinMessages, accountID, ids)
+			b.Exec(sqlJoinThreads, accountID, ids)
+			b.Exec(sqlJoinIDs, accountID, ids)
+		}
+	}
+	b.Exec(sqlNewIDs, accountID, string(job.Payload(ties)))
+	rows, texts, ids, own := make([][]any, len(list)), make([][]any, len(list)), make([]string, len(list)), make([]string, len(ties))
+	for i, a := range list {
+		m := a.Message
+		rows[i], ids[i] = a.row(accountID), a.ID
+		texts[i] = []any{a.ID, words(m.FromName + " " + m.FromEmail), words(m.Subject), words(m.Text(maxWords))}
+	}
+	for i, t := range ties {
+		own[i] = t.Own
+	}
+	insert(b, sqlInsertMessages, rows)
+	b.Exec(sqlThreadSummaries, accountID, string(job.Payload(own)))
+	b.Exec(sqlInsertDocs, string(job.Payload(ids)))
+	insert(b, sqlInsertWords, texts)
+	var verdicts []MessageVerdict
+	for _, a := range list {
+		if a.Verdict != nil {
+			verdicts = append(verdicts, MessageVerdict{MessageID: a.ID, AccountID: accountID, Queue: queueName, Verdict: *a.Verdict})
+		}
+	}
+	s.RecordVerdicts(ctx, b, verdicts)
+}
+
+// row is the message's row, without the times.
+func (a *Arrival) row(accountID string) []any {
+	m := a.Message
 	var received, internal any
-	if !fileTime.IsZero() {
-		internal = fileTime.UnixMilli()
+	if !a.Time.IsZero() {
+		internal = a.Time.UnixMilli()
 		received = internal
 	}
 	if !m.Date.IsZero() {
 		received = m.Date.UnixMilli()
 	}
-	subject := blob(m.Subject)
-	list, newThread := string(job.Payload(ids)), s.q.NewID()
-	b.Exec(sqlNewThread, accountID, list, newThread, own)
-	b.Exec(sqlJoinMessages, accountID, list)
-	b.Exec(sqlJoinThreads, accountID, list)
-	b.Exec(sqlJoinIDs, accountID, list)
-	b.Exec(sqlNewIDs, accountID, list, newThread)
 	raw := Raw{
-		Place: f.Place, ListID: m.ListID, HasAttachment: m.HasAttachment,
+		Place: a.File.Place, ListID: m.ListID, HasAttachment: m.HasAttachment,
 		Attachments: append([]message.Attachment{}, m.Attachments...), Notes: append([]string{}, m.Notes...),
 	}
-	b.Exec(sqlInsertMessage, id, accountID, own, unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
-		addresses(m.To), addresses(m.Cc), addresses(m.Bcc), subject, blob(m.Snippet), received, internal,
+	return []any{
+		a.ID, accountID, threadIDs(m, a.File.Unique)[0], a.File.Unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
+		addresses(m.To), addresses(m.Cc), addresses(m.Bcc), blob(m.Subject), blob(m.Snippet), received, internal,
 		string(job.Payload(m.Headers)), m.Size, hex.EncodeToString(m.SHA256[:]), string(job.Payload(raw)),
-		m.BodyPlain, m.BodyHTML, null(m.Automatic), f.dirHash(), f.nameHash())
-	b.Exec(sqlThreadSummary, accountID, own)
-	b.Exec(sqlInsertDoc, id)
-	b.Exec(sqlInsertWords, id, words(m.FromName+" "+m.FromEmail), words(m.Subject), words(m.Text(maxWords)))
+		m.BodyPlain, m.BodyHTML, null(m.Automatic), a.File.dirHash(), a.File.nameHash(),
+	}
+}
+
+// insert records a statement that inserts rows; %s in it is their values.
+func insert(b *queue.Batch, sql string, rows [][]any) {
+	if len(rows) == 0 {
+		return
+	}
+	row := "(?" + strings.Repeat(", ?", len(rows[0])-1) + ")"
+	values := "VALUES " + row + strings.Repeat(", "+row, len(rows)-1)
+	b.Exec(fmt.Sprintf(sql, values), slices.Concat(rows...)...)
+}
+
+// tie is what belongs to one thread because its messages name each other.
+type tie struct {
+	Own    string   `json:"own"` // of the first of the messages
+	IDs    []string `json:"ids"`
+	Thread string   `json:"thread"` // a new thread's id, for when none is known
+}
+
+// ties brings together the messages that name each other.
+func (s *Store) ties(list []Arrival) []tie {
+	var all [][]string // the ids of each tie; of one that another took in, none
+	of := map[string]int{}
+	for _, a := range list {
+		mine := len(all)
+		all = append(all, nil)
+		for _, id := range threadIDs(a.Message, a.File.Unique) {
+			other, known := of[id]
+			switch {
+			case !known:
+				of[id] = mine
+				all[mine] = append(all[mine], id)
+			case other != mine: // the earlier takes the later in
+				into, from := min(mine, other), max(mine, other)
+				for _, id := range all[from] {
+					of[id] = into
+				}
+				all[into], all[from] = append(all[into], all[from]...), nil
+				mine = into
+			}
+		}
+	}
+	var out []tie
+	for _, ids := range all {
+		if len(ids) > 0 {
+			out = append(out, tie{Own: ids[0], IDs: ids, Thread: s.q.NewID()})
+		}
+	}
+	return out
 }
 
 // RecordClassify stores the job that judges a message.

@@ -84,34 +84,43 @@ const (
 	threadOf  = `(SELECT min(thread_id) ` + threadsOf + `)`
 	others    = `(SELECT thread_id ` + threadsOf + ` AND thread_id <> ` + threadOf + `)`
 
-	// A message's ids may tie threads together that were apart until its
-	// parent, or it, was seen: the oldest takes the others in.
-	sqlNewThread = `INSERT INTO threads(id, account_id, provider_thread_id, created_at, updated_at)
- SELECT ?3, ?1, ?4, c.ms, c.ms FROM db_clock AS c WHERE ` + threadOf + ` IS NULL`
+	// Messages' ids may tie threads together that were apart until one of them
+	// was seen: the oldest takes the others in. Ties (2, JSON) have no id in
+	// common.
+	sqlNewThreads = `INSERT INTO threads(id, account_id, provider_thread_id, created_at, updated_at)
+ SELECT e.value->>'thread', ?1, e.value->>'own', c.ms, c.ms FROM json_each(?2) AS e, db_clock AS c WHERE NOT EXISTS (
+   SELECT 1 FROM thread_ids WHERE account_id = ?1 AND message_id IN (SELECT value FROM json_each(e.value->'ids')))`
 	sqlJoinMessages = `UPDATE messages SET thread_id = ` + threadOf + `, updated_at = c.ms FROM db_clock AS c WHERE thread_id IN ` + others
 	sqlJoinThreads  = `DELETE FROM threads WHERE id IN ` + others
 	sqlJoinIDs      = `UPDATE thread_ids SET thread_id = ` + threadOf + `, updated_at = c.ms FROM db_clock AS c WHERE thread_id IN ` + others
-	sqlNewIDs       = `INSERT INTO thread_ids(account_id, message_id, thread_id, created_at, updated_at)
- SELECT ?1, e.value, coalesce(` + threadOf + `, ?3), c.ms, c.ms FROM json_each(?2) AS e, db_clock AS c WHERE true ON CONFLICT DO NOTHING`
+	sqlNewIDs       = `WITH ties AS MATERIALIZED (SELECT e.value->'ids' AS ids, coalesce((
+   SELECT min(thread_id) FROM thread_ids WHERE account_id = ?1 AND message_id IN (SELECT value FROM json_each(e.value->'ids'))), e.value->>'thread') AS thread
+   FROM json_each(?2) AS e)
+ INSERT INTO thread_ids(account_id, message_id, thread_id, created_at, updated_at)
+ SELECT ?1, i.value, t.thread, c.ms, c.ms FROM ties AS t, json_each(t.ids) AS i, db_clock AS c WHERE true ON CONFLICT DO NOTHING`
 
-	// sqlThreadSummary: the subject is the first message's, the rest the last's.
-	sqlThreadSummary = `UPDATE threads SET updated_at = c.ms,
+	// sqlThreadSummaries: the subject is the first message's, the rest the
+	// last's. Arguments: 1 account, 2 an id of each thread (JSON).
+	sqlThreadSummaries = `UPDATE threads SET updated_at = c.ms,
    subject = (SELECT m.subject FROM messages AS m WHERE m.thread_id = threads.id ORDER BY m.received_at, m.id LIMIT 1),
    snippet = (SELECT m.snippet FROM messages AS m WHERE m.thread_id = threads.id ORDER BY m.received_at DESC, m.id DESC LIMIT 1),
    last_message_at = (SELECT coalesce(max(m.received_at), 0) FROM messages AS m WHERE m.thread_id = threads.id)
- FROM db_clock AS c WHERE id = (SELECT thread_id FROM thread_ids WHERE account_id = ? AND message_id = ?)`
+ FROM db_clock AS c WHERE id IN (SELECT thread_id ` + threadsOf + `)`
 
-	sqlInsertMessage = `INSERT INTO messages(id, account_id, thread_id, provider_message_id, rfc822_message_id, from_email,
+	// %s is rows; the third column is one of the ids of the message's thread.
+	sqlInsertMessages = `INSERT INTO messages(id, account_id, thread_id, provider_message_id, rfc822_message_id, from_email,
    from_name, to_json, cc_json, bcc_json, subject, snippet, received_at, internal_date, headers_json, size_bytes,
    content_sha256, raw_json, body_plain, body_html, automatic, file_dir, file_name, created_at, updated_at)
- SELECT ?1, ?2, (SELECT thread_id FROM thread_ids WHERE account_id = ?2 AND message_id = ?3), ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-   ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, c.ms, c.ms FROM db_clock AS c WHERE true
- ON CONFLICT(account_id, provider_message_id) DO NOTHING`
+ SELECT v.column1, v.column2, (SELECT thread_id FROM thread_ids WHERE account_id = v.column2 AND message_id = v.column3),
+   v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14,
+   v.column15, v.column16, v.column17, v.column18, v.column19, v.column20, v.column21, v.column22, v.column23, c.ms, c.ms
+ FROM (%s) AS v, db_clock AS c WHERE true ON CONFLICT(account_id, provider_message_id) DO NOTHING`
 
-	// The words of a message that was stored just now.
-	sqlInsertDoc = `INSERT INTO message_docs(message_id, created_at, updated_at)
- SELECT id, created_at, updated_at FROM messages WHERE id = ? ON CONFLICT DO NOTHING`
-	sqlInsertWords = `INSERT INTO message_search(rowid, sender, subject, body) SELECT doc, ?2, ?3, ?4 FROM message_docs WHERE message_id = ?1`
+	// The words of messages that were stored just now.
+	sqlInsertDocs = `INSERT INTO message_docs(message_id, created_at, updated_at)
+ SELECT id, created_at, updated_at FROM messages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id ON CONFLICT DO NOTHING`
+	sqlInsertWords = `INSERT INTO message_search(rowid, sender, subject, body)
+ SELECT d.doc, v.column2, v.column3, v.column4 FROM (%s) AS v CROSS JOIN message_docs AS d ON d.message_id = v.column1`
 )
 
 // sqlJudged reads what rules look at; (1) is how much of a body.
@@ -200,9 +209,10 @@ const (
 	// that version, so that nothing is decided twice.
 	sqlGuardUndecided = `SELECT length(json(iif(NOT EXISTS (` + sqlDecided + `), '{}', 'decided')))`
 
-	sqlInsertDecision = `INSERT INTO decisions(id, account_id, message_id, source, decision_json, action_type, confidence,
+	sqlInsertDecisions = `INSERT INTO decisions(id, account_id, message_id, source, decision_json, action_type, confidence,
    needs_approval, rationale, rules_version, created_at, updated_at)
- SELECT ?, ?, ?, 'deterministic', ?, ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c`
+ SELECT v.column1, v.column2, v.column3, 'deterministic', v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, c.ms, c.ms
+ FROM (%s) AS v, db_clock AS c`
 )
 
 // Actions. Every change of a status names the statuses it may come from; a

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -47,29 +49,49 @@ func (s *Store) GuardUndecided(b *queue.Batch, messageID string, rulesVersion in
 	b.Guard(sqlGuardUndecided, messageID, rulesVersion)
 }
 
-// RecordVerdict stores the decision, the action it asks for and the job that
-// carries it out or gives its approval up, and disables broken rules.
-func (s *Store) RecordVerdict(ctx context.Context, b *queue.Batch, messageID, accountID string, v Verdict, queueName string) {
-	decision := map[string]any{"rule_id": nil, "rule_name": nil, "action_type": v.ActionType, "parameters": v.Parameters}
-	rationale := "no rule matched"
-	if v.RuleID != "" {
-		decision["rule_id"], decision["rule_name"] = v.RuleID, v.RuleName
-		rationale = "matched rule " + v.RuleName
+// MessageVerdict is what the rules say about one message.
+type MessageVerdict struct {
+	MessageID, AccountID, Queue string
+	Verdict
+}
+
+// RecordVerdicts stores decisions, the actions they ask for and the jobs that
+// carry those out or give their approval up, and disables broken rules.
+func (s *Store) RecordVerdicts(ctx context.Context, b *queue.Batch, list []MessageVerdict) (actions int64) {
+	rows := make([][]any, len(list))
+	var wanted []actionRow
+	broken := map[string]string{}
+	for i, v := range list {
+		decision := map[string]any{"rule_id": nil, "rule_name": nil, "action_type": v.ActionType, "parameters": v.Parameters}
+		rationale := "no rule matched"
+		if v.RuleID != "" {
+			decision["rule_id"], decision["rule_name"] = v.RuleID, v.RuleName
+			rationale = "matched rule " + v.RuleName
+		}
+		asks := v.ActionType != "none" && s.policy.Asks(v.ActionType, certain, v.SafeMode)
+		id := s.q.NewID()
+		rows[i] = []any{
+			id, v.AccountID, v.MessageID, string(job.Payload(decision)), v.ActionType, certain, asks, []byte(rationale), v.RulesVersion,
+		}
+		if v.ActionType != "none" {
+			wanted = append(wanted, actionRow{
+				account: v.AccountID, message: v.MessageID, decision: id, typ: v.ActionType, parameters: v.Parameters,
+				asks: asks, queue: v.Queue,
+			})
+		}
+		for _, rule := range v.Broken {
+			broken[rule.ID] = rule.Reason
+		}
 	}
-	asks := v.ActionType != "none" && s.policy.Asks(v.ActionType, certain, v.SafeMode)
-	decisionID := s.q.NewID()
-	b.Exec(sqlInsertDecision, decisionID, accountID, messageID, string(job.Payload(decision)), v.ActionType, certain, asks,
-		[]byte(rationale), v.RulesVersion)
-	if v.ActionType != "none" {
-		s.recordAction(ctx, b, actionRow{
-			account: accountID, message: messageID, decision: decisionID, typ: v.ActionType, parameters: v.Parameters,
-			asks: asks, queue: queueName,
-		})
+	insert(b, sqlInsertDecisions, rows)
+	for _, a := range wanted {
+		s.recordAction(ctx, b, a)
 	}
-	for _, broken := range v.Broken {
-		b.Exec(sqlDisableRule, []byte(broken.Reason), broken.ID)
+	for _, id := range slices.Sorted(maps.Keys(broken)) {
+		b.Exec(sqlDisableRule, []byte(broken[id]), id)
 	}
-	if len(v.Broken) > 0 {
+	if len(broken) > 0 {
 		b.Exec(sqlRaiseRulesVersion)
 	}
+	return int64(len(wanted))
 }

@@ -50,7 +50,9 @@ func (a *Agent) classify(ctx context.Context, j *worker.Job[job.ClassifyPayload]
 	}
 	err = j.Commit(ctx, map[string]any{"action_type": verdict.ActionType, "rule_id": verdict.RuleID}, func(b *queue.Batch) {
 		a.store.GuardUndecided(b, j.Payload.MessageID, verdict.RulesVersion)
-		a.store.RecordVerdict(ctx, b, j.Payload.MessageID, v.AccountID, verdict, cfg.Queue)
+		a.store.RecordVerdicts(ctx, b, []mail.MessageVerdict{{
+			MessageID: j.Payload.MessageID, AccountID: v.AccountID, Queue: cfg.Queue, Verdict: verdict,
+		}})
 	})
 	if libsql.GuardIndex(err) == 1 { // the lease's guard is the first
 		return map[string]any{"note": "decided before"}, nil

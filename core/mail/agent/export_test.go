@@ -5,6 +5,7 @@ import (
 
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/maildir"
+	"github.com/postroom/postroom/core/queue"
 )
 
 // CrashAt has every action stop with fn's error when it reaches a point, as a
@@ -13,5 +14,11 @@ func (a *Agent) CrashAt(fn func(point, actionID string) error) { a.crash = fn }
 
 // ScanOnce is the part of a sync that looks at the Maildir.
 func (a *Agent) ScanOnce(ctx context.Context, acc *mail.Account, dir *maildir.Dir) error {
-	return (&scan{agent: a, account: acc, dir: dir}).run(ctx)
+	write := func(ctx context.Context, fill func(*queue.Batch)) error {
+		b := a.q.NewBatch(ctx)
+		fill(b)
+		_, err := a.q.Write(ctx, b)
+		return err
+	}
+	return (&scan{agent: a, account: acc, dir: dir, jobID: "scan", write: write}).run(ctx)
 }

@@ -14,12 +14,6 @@ import (
 	"github.com/postroom/postroom/core/worker"
 )
 
-// How much is taken in between two commits.
-const (
-	importBatch = 100
-	importBytes = 8 << 20
-)
-
 // importer takes mail from elsewhere in, in batches. Each is delivered first
 // and then stored together with how far the task is; a run that was cut off
 // between the two finds the files by their names, and goes on.
@@ -44,6 +38,9 @@ func (a *Agent) importMail(ctx context.Context, j *worker.Job[job.ImportPayload]
 	cfg, err := acc.Maildir()
 	if err != nil {
 		return nil, job.Fatal(err)
+	}
+	if acc.Paused {
+		return nil, job.Snooze(a.cfg.SyncInterval)
 	}
 	task, err := a.store.Task(ctx, j.ID())
 	if err != nil {
@@ -70,7 +67,10 @@ func (a *Agent) importMail(ctx context.Context, j *worker.Job[job.ImportPayload]
 	if err = src.Read(ctx, task.Resume(), func(it source.Item) error { return im.add(ctx, it) }); err == nil {
 		err = im.flush(ctx, true)
 	}
-	if errors.Is(err, errDeliver) && isOutage(err) {
+	switch {
+	case errors.Is(err, errPaused):
+		return nil, job.Snooze(a.cfg.SyncInterval)
+	case errors.Is(err, errDeliver) && isOutage(err):
 		return nil, im.wait(ctx, err)
 	}
 	return nil, err
@@ -98,7 +98,7 @@ func (im *importer) add(ctx context.Context, it source.Item) error {
 	}
 	im.items = append(im.items, it)
 	im.bytes += len(it.Raw)
-	if len(im.items) < importBatch && im.bytes < importBytes {
+	if len(im.items) < intakeBatch && im.bytes < intakeBytes {
 		return nil
 	}
 	return im.flush(ctx, false)
@@ -113,6 +113,9 @@ func (im *importer) flush(ctx context.Context, end bool) error {
 		}
 	}
 	accountID := im.job.Payload.AccountID
+	if err := im.mayTakeIn(ctx, accountID); err != nil {
+		return err
+	}
 	stored, err := im.store.Stored(ctx, accountID, uniques)
 	if err != nil {
 		return err
@@ -123,12 +126,11 @@ func (im *importer) flush(ctx context.Context, end bool) error {
 			return err
 		}
 	}
-	type arrival struct {
-		id    string
-		m     *message.Message
-		entry maildir.Entry
+	book, err := im.store.Book(ctx)
+	if err != nil {
+		return err
 	}
-	var arrived []arrival
+	var arrived []mail.Arrival
 	for _, it := range im.items {
 		if it.Problem != nil || stored[it.Unique] {
 			continue
@@ -140,7 +142,13 @@ func (im *importer) flush(ctx context.Context, end bool) error {
 				return fmt.Errorf("import: %w: %w", errDeliver, err)
 			}
 		}
-		arrived = append(arrived, arrival{im.q.NewID(), message.Parse(it.Raw), entry})
+		m := message.Parse(it.Raw)
+		a := mail.Arrival{ID: im.q.NewID(), Message: m, File: fileOf(entry), Time: fileTime(entry)}
+		if im.job.Payload.ApplyRules {
+			verdict := book.Judge(accountID, m)
+			a.Verdict = &verdict
+		}
+		arrived = append(arrived, a)
 	}
 	task := *im.task
 	task.Done += int64(len(im.items))
@@ -154,12 +162,7 @@ func (im *importer) flush(ctx context.Context, end bool) error {
 		position = im.items[len(im.items)-1].Position
 	}
 	fill := func(b *queue.Batch) {
-		for _, n := range arrived {
-			im.store.RecordMessage(b, n.id, accountID, n.entry.Unique, n.m, fileOf(n.entry), fileTime(n.entry))
-			if im.job.Payload.ApplyRules {
-				im.store.RecordClassify(b, n.id, accountID, im.queue)
-			}
-		}
+		im.store.RecordMessages(ctx, b, accountID, im.queue, arrived)
 		im.store.RecordProgress(b, &task, position)
 	}
 	if end {

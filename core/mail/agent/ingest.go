@@ -58,7 +58,9 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	m := message.Parse(raw)
 	id := a.q.NewID()
 	return nil, j.Commit(ctx, map[string]any{"message_id": id, "notes": len(m.Notes)}, func(b *queue.Batch) {
-		a.store.RecordMessage(b, id, p.AccountID, p.Unique, m, fileOf(entry), fileTime(entry))
+		a.store.RecordMessages(ctx, b, p.AccountID, cfg.Queue, []mail.Arrival{{
+			ID: id, Message: m, File: fileOf(entry), Time: fileTime(entry),
+		}})
 		a.store.RecordClassify(b, id, p.AccountID, cfg.Queue)
 		if p.Posted {
 			a.store.RecordDelivered(b, j.ID())

@@ -11,12 +11,16 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/maildir"
+	"github.com/postroom/postroom/core/queue"
 )
 
 const (
 	// scanBatch is how many names are looked up, and how many jobs stored, at
 	// a time.
-	scanBatch = 500
+	scanBatch = 1000
+	// few is how many new messages of those get a job each. More are taken in
+	// at once: that is a mailbox that comes in, not mail.
+	few = 100
 	// settled is how old a directory's last change must be for its time to
 	// stand for what was listed: file systems keep times as coarse as this.
 	settled = 3 * time.Second
@@ -31,6 +35,8 @@ type scan struct {
 	account *mail.Account
 	dir     *maildir.Dir
 	queue   string
+	jobID   string
+	write   func(context.Context, func(*queue.Batch)) error
 
 	seen    []mail.SeenFolder
 	missing []missing
@@ -223,12 +229,14 @@ func (s *scan) take(ctx context.Context, entries []maildir.Entry) error {
 	}
 	var files []mail.File
 	var fresh []string
+	at := map[string]maildir.Entry{}
 	for _, e := range entries {
 		switch {
 		case stored[e.Unique]:
 			files = append(files, fileOf(e))
 		case e.Folder == "":
 			fresh = append(fresh, e.Unique)
+			at[e.Unique] = e
 		}
 	}
 	s.moved += len(files)
@@ -238,6 +246,15 @@ func (s *scan) take(ctx context.Context, entries []maildir.Entry) error {
 	unknown, err := s.agent.store.Unknown(ctx, s.account.ID, fresh)
 	if err != nil {
 		return err
+	}
+	if len(unknown) > few {
+		many := make([]maildir.Entry, len(unknown))
+		for i, unique := range unknown {
+			many[i] = at[unique]
+		}
+		if unknown, err = s.takeIn(ctx, many); err != nil {
+			return err
+		}
 	}
 	jobs := make([]job.New, len(unknown))
 	for i, unique := range unknown {

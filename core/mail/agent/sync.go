@@ -36,15 +36,19 @@ func (a *Agent) sync(ctx context.Context, j *worker.Job[job.SyncPayload]) (any, 
 		return nil, a.syncFailed(ctx, acc.ID, err)
 	}
 	a.watchers.ensure(acc.ID, dir.Path())
-	s := &scan{agent: a, account: acc, dir: dir}
-	if err := s.run(ctx); err != nil {
+	s := &scan{agent: a, account: acc, dir: dir, jobID: j.ID(), write: j.Write}
+	err = s.run(ctx)
+	if errors.Is(err, errPaused) {
+		return nil, job.Snooze(a.cfg.SyncInterval)
+	}
+	if err != nil {
 		return nil, a.syncFailed(ctx, acc.ID, err)
 	}
 	if s.found+s.moved+s.gone+s.problems > 0 {
 		a.log.Info().Ctx(ctx).Str("account_id", acc.ID).Int("found", s.found).Int("moved", s.moved).Int("gone", s.gone).
 			Int("problems", s.problems).Msg("mailbox synced")
 	}
-	report := map[string]any{"last_sync_at": job.At(time.Now()), "last_error": nil}
+	report := map[string]any{"last_sync_at": job.At(time.Now()), "last_error": nil, "taking_in": nil}
 	if s.listed > 0 { // what was not looked at again keeps its problems
 		report["problems"] = s.problems
 	}

@@ -3,13 +3,16 @@ package agent_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/message"
 )
 
 // take delivers messages one after the other and returns them by their names.
@@ -89,6 +92,70 @@ func TestThreadsComeTogetherInWhateverOrderTheirMessagesCome(t *testing.T) {
 				t.Errorf("%+v, %q, %v", second, end, err)
 			}
 		})
+	}
+}
+
+// Threads come out the same whether messages are stored one by one, in batches
+// or all at once, in whatever order.
+func TestThreadsDoNotDependOnHowManyMessagesAreStoredAtOnce(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(6, 1)) //nolint:gosec // messages
+	const n = 60
+	raw := make([]string, n)
+	for i := range raw {
+		refs := ""
+		for range random.IntN(3) {
+			refs += fmt.Sprintf("<%d@x> ", random.IntN(2*n)) // of some that are not there, too
+		}
+		raw[i] = mailOf(fmt.Sprintf("<%d@x>", i), refs, "", "s", i)
+	}
+	want := ""
+	for _, size := range []int{1, 7, n} {
+		for range 2 {
+			r := setup(t)
+			for batch := range slices.Chunk(random.Perm(n), size) {
+				var list []mail.Arrival
+				for _, i := range batch {
+					list = append(list, mail.Arrival{
+						ID: r.q.NewID(), Message: message.Parse([]byte(raw[i])), File: mail.File{Unique: fmt.Sprint(i), Name: fmt.Sprint(i)},
+					})
+				}
+				b := r.q.NewBatch(t.Context())
+				r.store.RecordMessages(t.Context(), b, r.account.ID, "default", list)
+				if _, err := r.q.Write(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			threads := map[string][]int{} // by thread, its messages
+			found, _, err := r.store.Messages(t.Context(), mail.MessageFilter{}, mail.PageOf{Limit: n})
+			if err != nil || len(found) != n {
+				t.Fatalf("%d messages, %v", len(found), err)
+			}
+			for _, m := range found {
+				i, err := strconv.Atoi(m.ProviderMessageID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				threads[m.ThreadID] = append(threads[m.ThreadID], i)
+			}
+			var parts []string
+			for _, list := range threads {
+				slices.Sort(list)
+				parts = append(parts, fmt.Sprint(list))
+			}
+			slices.Sort(parts)
+			if got := strings.Join(parts, "\n"); want == "" {
+				want = got
+			} else if got != want {
+				t.Errorf("stored %d at once the threads are\n%s\nwant\n%s", size, got, want)
+			}
+			if len(parts) < 4 || len(parts) > n-10 {
+				t.Fatalf("%d threads of %d messages: the test shows little", len(parts), n)
+			}
+			if got := r.count("SELECT count(*) FROM threads"); got != int64(len(parts)) {
+				t.Errorf("%d threads are stored, %d have messages", got, len(parts))
+			}
+		}
 	}
 }
 

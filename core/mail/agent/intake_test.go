@@ -1,0 +1,148 @@
+package agent_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/maildir"
+	"github.com/postroom/postroom/core/mail/message"
+)
+
+// A mailbox that is there already comes in many messages at a time; the few
+// that are large or cannot be read get a job each, as new mail does.
+func TestAMailboxThatIsThereComesInManyAtATime(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.rule(mail.NewRule{Name: "fives", ActionType: "apply_label", ActionParameters: json.RawMessage(`{"label":"five"}`), Conditions: json.RawMessage(`{"op":"subject_regex","value":"5$"}`)})
+	const n = 700
+	for i := range n {
+		raw := fmt.Sprintf("Subject: number %d\nMessage-ID: <%d@x>\nIn-Reply-To: <%d@x>\n\nbody of %d", i, i, i/2, i)
+		if i == 7 {
+			raw += strings.Repeat(" large", 1<<18)
+		}
+		if err := os.WriteFile(filepath.Join(r.dir.Path(), "cur", fmt.Sprintf("%d.host:2,S", i)), []byte(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := r.run()
+	found := r.settled(n)
+	stop()
+	if got := r.count("SELECT count(*) FROM jobs WHERE type IN ('message.ingest', 'message.classify')"); got != 2 {
+		t.Errorf("%d jobs for single messages, want those of the large one", got)
+	}
+	if got := r.count("SELECT count(*) FROM message_labels WHERE label = 'five'"); got != n/10 {
+		t.Errorf("%d labels, want %d", got, n/10)
+	}
+	if got := r.count("SELECT count(DISTINCT thread_id) FROM messages"); got != 1 {
+		t.Errorf("%d threads, want one", got)
+	}
+	if m := found[0]; string(m.Labels) == "" || m.Decision == nil || r.place(m.ID) != (mail.Place{Flags: "S"}) {
+		t.Errorf("%+v", m)
+	}
+	words, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Query: `"body of 699"`}, mail.PageOf{Limit: 10})
+	if err != nil || len(words) != 1 {
+		t.Errorf("%d found, %v", len(words), err)
+	}
+	acc, err := r.store.Account(t.Context(), r.account.ID)
+	if err != nil || strings.Contains(string(acc.State), "taking_in") {
+		t.Errorf("the account's state is %s, %v", acc.State, err)
+	}
+	// None of them is ever taken for new again.
+	if _, err := r.store.Resync(t.Context(), r.account.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.syncer(t)()
+	if got := r.count("SELECT count(*) FROM jobs WHERE type = 'message.ingest'"); got != 1 {
+		t.Errorf("%d jobs after another look", got)
+	}
+}
+
+// A pause holds for a mailbox that is coming in, too; it goes on when it ends.
+func TestAPauseStopsAMailboxThatComesIn(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	yes, no := true, false
+	pause := func(p *bool) {
+		t.Helper()
+		if _, err := r.store.UpdateAccount(t.Context(), r.account.ID, mail.AccountChange{Paused: p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pause(&yes)
+	const n = 150
+	box := filepath.Join(t.TempDir(), "box")
+	if err := os.WriteFile(box, []byte(strings.Repeat("From x\nSubject: the same\n\nbody\n\n", n)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if err := os.WriteFile(filepath.Join(r.dir.Path(), "cur", fmt.Sprint(i)), fmt.Appendf(nil, "Subject: %d\n\nx", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	task, _, err := r.store.Import(t.Context(), job.ImportPayload{AccountID: r.account.ID, Path: box, ApplyRules: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.until("both were put back", func() bool {
+		return r.count("SELECT count(*) FROM jobs WHERE type IN ('account.sync', 'mail.import') AND claims > 1") == 2
+	})
+	if got := r.count("SELECT count(*) FROM messages"); got != 0 {
+		t.Errorf("%d messages came into a paused account", got)
+	}
+	pause(&no)
+	r.ends(task.ID)
+	r.settled(n + 1)
+}
+
+// What the rules say about a message that was read just now is what they say
+// about it once it is stored.
+func TestTheRulesSayTheSameBeforeAndAfterAMessageIsStored(t *testing.T) {
+	t.Parallel()
+	mails := corpus(t)
+	mails = mails[:min(len(mails), 200)]
+	r := setup(t)
+	for i, conditions := range []string{
+		`{"op":"list_id","value":"lists.example.com"}`, `{"op":"has_attachment"}`, `{"op":"header_match","header":"list-id","pattern":"."}`,
+		`{"op":"subject_regex","value":"(?i)^re:"}`, `{"op":"sender_domain","value":"com"}`, `{"op":"body_contains","value":"unsubscribe"}`,
+		`{"op":"subject_contains","value":"e"}`, `{"op":"sender_email","value":"*@example.org"}`,
+	} {
+		priority := int64(i)
+		r.rule(mail.NewRule{Name: fmt.Sprint("rule ", i), Priority: &priority, ActionType: "apply_label", ActionParameters: json.RawMessage(`{"label":"x"}`), Conditions: json.RawMessage(conditions)})
+	}
+	for _, raw := range mails {
+		if _, err := r.store.PostMessage(t.Context(), r.account.ID, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.run()
+	book, err := r.store.Book(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	byRule := map[string]int{}
+	for _, m := range r.settled(int64(len(mails))) {
+		raw, _, err := r.dir.Read(maildir.Entry{Unique: m.ProviderMessageID}, mail.MaxMessage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, want, err := r.store.Evaluate(t.Context(), m.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := book.Judge(r.account.ID, message.Parse(raw)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, stored %+v", m.ProviderMessageID, got, want)
+		}
+		byRule[want.RuleName]++
+	}
+	if len(byRule) < 5 {
+		t.Errorf("only these rules matched: %v", byRule)
+	}
+}
