@@ -79,10 +79,7 @@ func (s mbox) scan(ctx context.Context, from int64, fn func(raw []byte, next int
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if begins {
-				raw = withoutSeparator(raw)
-			}
-			if err := fn(bytes.Clone(raw), at, large); err != nil {
+			if err := fn(bytes.Clone(withoutSeparator(raw)), at, large); err != nil {
 				return err
 			}
 			raw, large = raw[:0], false
@@ -107,8 +104,11 @@ func (s mbox) scan(ctx context.Context, from int64, fn func(raw []byte, next int
 }
 
 // withoutSeparator takes the empty line away that stands before the next
-// message.
+// message: after the last one too, which is not the last for ever.
 func withoutSeparator(raw []byte) []byte {
+	if s := string(raw); s == "\n" || s == "\r\n" {
+		return nil
+	}
 	if cut, ok := bytes.CutSuffix(raw, []byte("\n\r\n")); ok {
 		return append(cut, '\n')
 	}
