@@ -68,12 +68,7 @@ func readAction(r libsql.Row) Action {
 // hasInverse says whether the action, once completed, can be taken back.
 func (a *Action) hasInverse() bool {
 	typ, _ := action.Lookup(a.ActionType)
-	if a.ActionType == "restore" {
-		// Back among the snoozed nothing would ever wake the message.
-		h, _, _ := a.Hint()
-		return a.SnoozeID() == "" && h.Folder != FolderSnoozed
-	}
-	return typ.Undoable
+	return typ.Undoable && a.SnoozeID() == "" // a wake comes when its time has passed
 }
 
 // Folders that actions put messages into.
@@ -117,6 +112,7 @@ type UndoHint struct {
 	Target string          `json:"target"` // where a move puts it
 	Back   string          `json:"back"`   // where the inverse of a move puts it
 	Labels json.RawMessage `json:"labels"`
+	Wakes  *job.Time       `json:"wakes,omitempty"` // when it would have woken
 }
 
 // Hint reads the intent an action recorded; found is false when it had not

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,11 +21,24 @@ import (
 )
 
 // files is what lies in the Maildir, by the path of each message. It is the
-// tests' own walk, so that it does not see with the product's eyes.
+// tests' own walk, so that it does not see with the product's eyes. What moves
+// during it makes it begin again.
 func (r *rig) files() map[string]string {
 	r.Helper()
 	out := map[string]string{}
-	err := filepath.WalkDir(r.dir.Path(), func(path string, d fs.DirEntry, err error) error {
+	err := fs.ErrNotExist
+	for errors.Is(err, fs.ErrNotExist) {
+		clear(out)
+		err = r.walk(out)
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	return out
+}
+
+func (r *rig) walk(out map[string]string) error {
+	return filepath.WalkDir(r.dir.Path(), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || d.Name() == "maildirfolder" {
 			return err
 		}
@@ -33,10 +47,6 @@ func (r *rig) files() map[string]string {
 		out[rel] = string(raw)
 		return errors.Join(err, relErr)
 	})
-	if err != nil {
-		r.Fatal(err)
-	}
-	return out
 }
 
 // put stores a message through the INBOX and then lays its file where the test
@@ -208,7 +218,7 @@ func TestEveryActionIsMadeOnceAndTakenBackWhateverStopsIt(t *testing.T) {
 			r := setup(t)
 			var mu sync.Mutex
 			reached := map[string]bool{}
-			r.crash = func(point, id string) error {
+			r.crash = func(_ context.Context, point, id string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if key := point + id; !reached[key] {
@@ -298,7 +308,7 @@ func TestADeletionWaitsForApprovalAndSaysThatItIsForGood(t *testing.T) {
 	r := setup(t)
 	stopped := map[string]bool{}
 	var mu sync.Mutex
-	r.crash = func(point, id string) error {
+	r.crash = func(_ context.Context, point, id string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if !stopped[point+id] {
@@ -539,13 +549,134 @@ func TestASnoozeIsChangedAndCalledOff(t *testing.T) {
 	}
 }
 
+// A message that was restored before its time goes back to sleep, and wakes
+// when it would have.
+func TestARestoreOfASnoozedMessageIsTakenBack(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.run()
+	ids := r.put(".Lists.go/cur/m0:2,F", ".Snoozed/cur/m1:2,")
+	r.completed(r.act(ids["m0"], "snooze", mail.ActionParameters{For: "24h"}).ID)
+	first := r.wake(ids["m0"])
+	restored := r.completed(r.act(ids["m0"], "restore", mail.ActionParameters{}).ID)
+	if !restored.Undoable || first.Undoable {
+		t.Errorf("the restore can be undone: %t, the wake: %t", restored.Undoable, first.Undoable)
+	}
+	undone := r.undo(restored.ID)
+	if got := list(r.files()); got != ".Snoozed/cur/m0:2,F\n.Snoozed/cur/m1:2," {
+		t.Errorf("the files are %s", got)
+	}
+	second := r.wake(ids["m0"])
+	if second.ID == first.ID || *second.NotBefore != *first.NotBefore || second.SnoozeID() != undone.ID {
+		t.Errorf("it wakes at %v by %s, before at %v", second.NotBefore, second.SnoozeID(), first.NotBefore)
+	}
+	if place := r.place(ids["m0"]); place.Folder != mail.FolderSnoozed {
+		t.Errorf("%+v", place)
+	}
+	// Its time comes.
+	var b libsql.Batch
+	b.Exec("UPDATE jobs SET not_before = 0 WHERE idempotency_key = ?", second.ID)
+	if _, err := r.db.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	r.completed(second.ID)
+	// One that another program had put there slept for ever before, too.
+	r.undo(r.completed(r.act(ids["m1"], "restore", mail.ActionParameters{}).ID).ID)
+	if got := list(r.files()); got != ".Lists.go/cur/m0:2,F\n.Snoozed/cur/m1:2," {
+		t.Errorf("the files are %s", got)
+	}
+	if n := r.count("SELECT count(*) FROM actions WHERE status = 'queued'"); n != 0 {
+		t.Errorf("%d actions wait", n)
+	}
+}
+
+// An action ends with its job, whoever ends that, and says why.
+func TestAnActionEndsWithItsJob(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	stop := r.run()
+	ids := r.put("cur/m0:2,S")
+	stop()
+	const failed, canceled = "last_error = CAST('poisoned' AS BLOB), state = 'failed'", "state = 'canceled'"
+	for _, test := range []struct {
+		status       action.Status
+		ended, typ   string
+		want         action.Status
+		errorMessage string
+	}{
+		{action.Queued, canceled, "star", action.Canceled, "its job was canceled"},
+		{action.Queued, failed, "star", action.Failed, "its job failed: poisoned"},
+		{action.Executing, canceled, "star", action.Failed, "its job was canceled; the change may have been made"},
+		{action.Executing, failed, "star", action.Failed, "its job failed: poisoned; the change may have been made"},
+		{action.ApprovedPending, canceled, "delete", action.Canceled, "nothing waited for its approval any more"},
+		{action.ApprovedPending, failed, "delete", action.Canceled, "nothing waited for its approval any more"},
+	} {
+		a := r.act(ids["m0"], test.typ, mail.ActionParameters{})
+		var b libsql.Batch
+		if test.status == action.Executing {
+			b.Exec("UPDATE actions SET status = 'executing' WHERE id = ?", a.ID)
+		}
+		b.Exec("UPDATE jobs SET ready_key = NULL, wait_key = NULL, finished_at = 1, "+test.ended+" WHERE idempotency_key = ?", a.ID)
+		if _, err := r.db.Write(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		now, err := r.store.Action(t.Context(), a.ID)
+		if err != nil || now.Status != test.want || now.ErrorMessage == nil || *now.ErrorMessage != test.errorMessage {
+			t.Errorf("%s, %s: %+v, %v", test.status, test.ended, now, err)
+		}
+	}
+}
+
+// A cancel that comes before the intent leaves everything as it was; one that
+// comes later is too late, and what was begun is done and recorded.
+func TestACancelLeavesNoChangeThatIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	for point, want := range map[string]struct {
+		status action.Status
+		file   string
+	}{
+		"before the intent": {action.Canceled, "cur/m0:2,S"},
+		"after the intent":  {action.Completed, ".Archive/cur/m0:2,S"},
+		"after the change":  {action.Completed, ".Archive/cur/m0:2,S"},
+		"before the record": {action.Completed, ".Archive/cur/m0:2,S"},
+	} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			r := setup(t)
+			r.crash = func(ctx context.Context, at, id string) error {
+				if at != point {
+					return nil
+				}
+				res, err := r.db.Read(t.Context(), libsql.Query("SELECT CAST(id AS BLOB) FROM jobs WHERE idempotency_key = ?", id))
+				if err != nil {
+					return err
+				}
+				if _, err := r.q.Cancel(t.Context(), res[0].Rows[0].Str(0)); err != nil {
+					return err
+				}
+				<-ctx.Done() // the worker has been told
+				return nil
+			}
+			r.run()
+			ids := r.put("cur/m0:2,S")
+			a := r.ended(r.act(ids["m0"], "archive", mail.ActionParameters{}).ID)
+			if a.Status != want.status || (a.ErrorMessage == nil) != (want.status == action.Completed) {
+				t.Errorf("%+v", a)
+			}
+			if got := list(r.files()); got != want.file {
+				t.Errorf("the files are %s", got)
+			}
+		})
+	}
+}
+
 // A crash leaves it open whether the change was made. If the message is at
 // neither place afterwards, somebody moved it since, and that stands.
 func TestAfterACrashAnotherProgramsMoveStands(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
 	once := sync.Once{}
-	r.crash = func(point, _ string) (err error) {
+	r.crash = func(_ context.Context, point, _ string) (err error) {
 		if point != "after the intent" {
 			return nil
 		}

@@ -33,7 +33,7 @@ type Agent struct {
 	cfg      Config
 	watchers watchers
 	known    known
-	crash    func(point, actionID string) error // of tests
+	crash    func(ctx context.Context, point, actionID string) error // of tests
 }
 
 // New returns an agent. Its watchers live until ctx ends.

@@ -36,7 +36,7 @@ type rig struct {
 	account *mail.Account
 	dir     *maildir.Dir
 	types   job.Types
-	crash   func(point, actionID string) error
+	crash   func(ctx context.Context, point, actionID string) error
 }
 
 func setup(t *testing.T) *rig {

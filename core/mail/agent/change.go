@@ -192,6 +192,9 @@ func (e *execution) restore(begun bool) error {
 		}
 		return e.move(begun, h.Back)
 	}
+	if wake := e.wake(); wake != nil && !begun {
+		e.before.Wakes = wake.NotBefore
+	}
 	by := map[string]string{mail.FolderTrash: "trash", mail.FolderSnoozed: "snooze"}[e.before.Folder]
 	if by == "" {
 		return e.move(begun, e.entry.Folder)
@@ -231,11 +234,14 @@ func (e *execution) snooze(begun bool) error {
 	return e.move(begun, mail.FolderSnoozed)
 }
 
-// sleeps says whether an action waits to wake the message.
-func (e *execution) sleeps() bool {
-	return slices.ContainsFunc(e.message.Actions, func(a mail.Action) bool {
-		return a.Status == action.Queued && a.SnoozeID() != ""
-	})
+// wake is the action that waits to wake the message; nil when none does.
+func (e *execution) wake() *mail.Action {
+	for i := range e.message.Actions {
+		if a := &e.message.Actions[i]; a.Status == action.Queued && a.SnoozeID() != "" {
+			return a
+		}
+	}
+	return nil
 }
 
 // hintOf is the hint of another action on the message.
@@ -292,7 +298,12 @@ func (e *execution) planUndo(begun bool, undone *mail.Action, hint mail.UndoHint
 		switch {
 		case hint.Back == hint.Target: // it had changed nothing
 			return e.move(begun, e.entry.Folder)
-		case hint.Back == mail.FolderSnoozed && !e.sleeps():
+		case undone.ActionType == "restore" && hint.Back == mail.FolderSnoozed:
+			if hint.Wakes != nil { // at once, when that has passed meanwhile
+				e.done.Wake = &mail.Wake{Until: hint.Wakes.Time()}
+			}
+			return e.move(begun, mail.FolderSnoozed)
+		case hint.Back == mail.FolderSnoozed && e.wake() == nil:
 			return e.move(begun, e.last("snooze").Back) // its time has passed meanwhile
 		}
 		return e.move(begun, hint.Back)

@@ -48,11 +48,11 @@ func (a *Agent) execute(ctx context.Context, j *worker.Job[job.ActionPayload]) (
 	if err != nil {
 		return nil, a.notDone(ctx, j, act, err)
 	}
-	if err := a.reach(beforeCommit, act.ID); err != nil {
+	if err := a.reach(ctx, beforeCommit, act.ID); err != nil {
 		return nil, err
 	}
 	result = map[string]any{"status": action.Completed, "place": done.Place}
-	return nil, j.Commit(ctx, result, func(b *queue.Batch) { a.store.RecordDone(ctx, b, act, done, e.queue) })
+	return nil, j.Commit(context.WithoutCancel(ctx), result, func(b *queue.Batch) { a.store.RecordDone(ctx, b, act, done, e.queue) })
 }
 
 // notDone records what became of an action that was not carried out, and
@@ -113,10 +113,11 @@ func isOutage(err error) bool {
 }
 
 // carryOut records the intent, makes the change and returns what is to be
-// recorded of it.
+// recorded of it. Once the intent is recorded it is deaf to a cancel, which
+// must leave no change that is not recorded.
 func (e *execution) carryOut(ctx context.Context, j *worker.Job[job.ActionPayload]) (mail.Done, error) {
 	if e.action.Status == action.Queued {
-		if err := e.agent.reach(beforeIntent, e.action.ID); err != nil {
+		if err := e.agent.reach(ctx, beforeIntent, e.action.ID); err != nil {
 			return mail.Done{}, err
 		}
 		err := j.Write(ctx, func(b *queue.Batch) { e.agent.store.RecordIntent(b, e.action.ID, e.before) })
@@ -124,13 +125,13 @@ func (e *execution) carryOut(ctx context.Context, j *worker.Job[job.ActionPayloa
 			return mail.Done{}, err
 		}
 	}
-	if err := e.agent.reach(afterIntent, e.action.ID); err != nil {
+	if err := e.agent.reach(ctx, afterIntent, e.action.ID); err != nil {
 		return mail.Done{}, err
 	}
-	place, err := step.Run(ctx, "change", func(context.Context) (*mail.Place, error) {
+	place, err := step.Run(context.WithoutCancel(ctx), "change", func(context.Context) (*mail.Place, error) {
 		place, err := e.change()
 		if err == nil {
-			err = e.agent.reach(afterChange, e.action.ID)
+			err = e.agent.reach(ctx, afterChange, e.action.ID)
 		}
 		return place, err
 	})
@@ -152,9 +153,9 @@ const (
 	beforeCommit = "before the record"
 )
 
-func (a *Agent) reach(point, actionID string) error {
+func (a *Agent) reach(ctx context.Context, point, actionID string) error {
 	if a.crash == nil {
 		return nil
 	}
-	return a.crash(point, actionID)
+	return a.crash(ctx, point, actionID)
 }

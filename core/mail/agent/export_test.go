@@ -10,7 +10,7 @@ import (
 
 // CrashAt has every action stop with fn's error when it reaches a point, as a
 // crash there would stop it.
-func (a *Agent) CrashAt(fn func(point, actionID string) error) { a.crash = fn }
+func (a *Agent) CrashAt(fn func(ctx context.Context, point, actionID string) error) { a.crash = fn }
 
 // ScanOnce is the part of a sync that looks at the Maildir.
 func (a *Agent) ScanOnce(ctx context.Context, acc *mail.Account, dir *maildir.Dir) error {

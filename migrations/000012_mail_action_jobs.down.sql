@@ -1,0 +1,2 @@
+DROP TRIGGER jobs_approval_ended;
+DROP TRIGGER jobs_action_ended;
