@@ -193,10 +193,10 @@ func importCommand(c *call, flags *flag.FlagSet) action {
 }
 
 // withStore opens the configured database for one command on the mail side.
-func (c *call) withStore(ctx context.Context, use func(*mail.Store) error) error {
+func (c *call) withStore(ctx context.Context, use func(*mail.Store) error, change ...func(*libsql.Options)) error {
 	return c.withDatabase(ctx, func(cfg *config.Loaded, db libsql.DB) error {
 		return use(mail.NewStore(db, queue.New(db, system.Real{}, job.Known()), policy(cfg)))
-	})
+	}, change...)
 }
 
 // policy turns the configuration's section into what the mail side takes.

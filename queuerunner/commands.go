@@ -54,7 +54,7 @@ func commands() []command {
 		{"limits set", "SCOPE NAME", "limit how many jobs of a queue, a type or a key run at once, or how close a key's starts may be", limitsSet},
 		{"limits drop", "SCOPE NAME", "take a limit away", limitsDrop},
 
-		{"verify", "", "check the whole database against the queue's rules, also while services run", verify},
+		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
 
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
 		{"accounts list", "", "list accounts with their state, newest first", accountsList},

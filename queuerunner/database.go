@@ -101,10 +101,10 @@ func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql
 }
 
 // withQueue opens the configured database for one command on jobs.
-func (c *call) withQueue(ctx context.Context, use func(*queue.Queue) error, change ...func(*libsql.Options)) error {
+func (c *call) withQueue(ctx context.Context, use func(*queue.Queue) error) error {
 	return c.withDatabase(ctx, func(_ *config.Loaded, db libsql.DB) error {
 		return use(queue.New(db, system.Real{}, job.Known()))
-	}, change...)
+	})
 }
 
 // closeDatabase finishes what is pending, bounded, even when ctx has ended.

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/postroom/postroom/core/libsql"
-	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/agent"
 )
 
 // verifyBound is how long the reading of a whole database may take.
@@ -17,8 +18,11 @@ const verifyBound = time.Hour
 func verify(c *call, flags *flag.FlagSet) action {
 	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, _ []string) error {
-		return c.withQueue(ctx, func(q *queue.Queue) error {
-			rep, err := q.Verify(ctx)
+		return c.withStore(ctx, func(s *mail.Store) error {
+			rep, err := s.Verify(ctx)
+			if err == nil {
+				err = agent.VerifyFiles(ctx, s, rep)
+			}
 			if err != nil {
 				return err
 			}
@@ -35,7 +39,7 @@ func verify(c *call, flags *flag.FlagSet) action {
 	}
 }
 
-func (c *call) printReport(rep *queue.Report) error {
+func (c *call) printReport(rep *mail.Report) error {
 	broken := map[string]bool{}
 	for _, v := range rep.Violations {
 		broken[v.Rule] = true
@@ -43,12 +47,15 @@ func (c *call) printReport(rep *queue.Report) error {
 			return err
 		}
 	}
-	if len(rep.Violations) == 0 {
-		return c.printf("%d jobs, %d rules: no violation\n", rep.Jobs, rep.Rules)
+	for _, why := range rep.Skipped {
+		c.note("not compared: %s", printable(why))
 	}
-	listed := fmt.Sprintf("%d violations", len(rep.Violations))
-	if rep.More {
-		listed = "more than " + listed
+	found := "no violation"
+	if n := len(rep.Violations); n > 0 {
+		found = fmt.Sprintf("%d violations of %d rules", n, len(broken))
+		if rep.More {
+			found = "more than " + found
+		}
 	}
-	return c.printf("%d jobs, %d rules: %s of %d rules\n", rep.Jobs, rep.Rules, listed, len(broken))
+	return c.printf("%d jobs, %d messages, %d files, %d rules: %s\n", rep.Jobs, rep.Messages, rep.Files, rep.Rules, found)
 }

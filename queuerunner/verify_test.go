@@ -6,7 +6,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
-	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/mail"
 )
 
 func TestVerify(t *testing.T) {
@@ -17,10 +17,10 @@ func TestVerify(t *testing.T) {
 	db.await(done, job.Completed)
 
 	out := fine(t, db.path, "verify")
-	if !strings.HasPrefix(out, "2 jobs, ") || !strings.HasSuffix(out, " rules: no violation\n") {
+	if !strings.HasPrefix(out, "2 jobs, 0 messages, 0 files, ") || !strings.HasSuffix(out, " rules: no violation\n") {
 		t.Error(out)
 	}
-	if rep := decode[queue.Report](t, fine(t, db.path, "verify", "-json")); rep.Jobs != 2 || len(rep.Violations) != 0 || rep.More {
+	if rep := decode[mail.Report](t, fine(t, db.path, "verify", "-json")); rep.Jobs != 2 || len(rep.Violations) != 0 || rep.More {
 		t.Errorf("%+v", rep)
 	}
 
@@ -45,7 +45,7 @@ func TestVerify(t *testing.T) {
 		}
 	}
 	r = cli(t, db.path, "verify", "-json")
-	if rep := decode[queue.Report](t, r.out); r.code != exitFailed || len(rep.Violations) != 5 {
+	if rep := decode[mail.Report](t, r.out); r.code != exitFailed || len(rep.Violations) != 5 {
 		t.Errorf("%+v", r)
 	}
 }

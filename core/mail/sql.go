@@ -1,5 +1,7 @@
 package mail
 
+import "github.com/postroom/postroom/core/queue"
+
 // The SQL of the mail side's tables. TEXT goes out as BLOB: the driver would
 // guess dates in it. Lists are newest first by id: a UUIDv7 begins with its
 // time.
@@ -337,3 +339,69 @@ var sqlRemoveRest = []string{
 
 const sqlRemains = `SELECT (SELECT count(*) FROM messages WHERE account_id = ?1),
  (SELECT count(*) FROM job_keys WHERE type = 'message.ingest' AND key >= ?2 AND key < ?3)`
+
+// What a verification reads.
+const (
+	sqlCountMessages = `SELECT count(*) FROM messages`
+
+	sqlStoredFiles = `SELECT file_name, CAST(id AS BLOB), CAST(provider_message_id AS BLOB), CAST(content_sha256 AS BLOB),
+ CAST(raw_json->>'folder' AS BLOB), CAST(raw_json->>'flags' AS BLOB), raw_json->>'new', raw_json->>'gone'
+ FROM messages INDEXED BY messages_file
+ WHERE account_id = ? AND file_dir = ? AND file_name > ? AND file_dir IS NOT NULL ORDER BY file_name LIMIT ?`
+)
+
+// verifyRules are the invariants of the mail side's tables, in the words of
+// docs/mail.md. Accounts that are being removed have none.
+var verifyRules = []queue.Rule{
+	{Name: "an action that is wanted or under way has a job", SQL: `SELECT CAST(a.id AS BLOB), a.action_type || ', ' || a.status FROM actions AS a
+ JOIN accounts AS c ON c.id = a.account_id AND c.removed_at IS NULL WHERE a.status IN ('queued', 'executing') AND NOT ` + jobOf("action.execute")},
+	{Name: "an action that waits for approval has a job that gives it up", SQL: `SELECT CAST(a.id AS BLOB), a.action_type FROM actions AS a
+ JOIN accounts AS c ON c.id = a.account_id AND c.removed_at IS NULL WHERE a.status = 'approved_pending' AND NOT ` + jobOf("action.expire")},
+	{Name: "an action has begun when, and only when, its intent is stored", SQL: `SELECT CAST(id AS BLOB), action_type || ', ' || status FROM actions
+ WHERE status IN ('executing', 'completed') AND undo_hint_json = '{}' OR status IN ('queued', 'approved_pending', 'rejected') AND undo_hint_json <> '{}'`},
+	{Name: "a completed action, and no other, has the time of its completion", SQL: `SELECT CAST(id AS BLOB), action_type || ', ' || status FROM actions
+ WHERE (status = 'completed') <> (executed_at IS NOT NULL)`},
+	{Name: "an action is taken back once, after it was completed", SQL: `SELECT CAST(a.id AS BLOB), a.status || ', taken back ' || count(*) || ' times'
+ FROM action_links AS l JOIN actions AS a ON a.id = l.cause_action_id JOIN actions AS u ON u.id = l.effect_action_id
+ WHERE l.relation_type = 'undo_of' GROUP BY a.id
+ HAVING a.status <> 'completed' OR sum(u.status IN ('queued', 'executing', 'completed')) > 1 OR sum(u.action_type <> 'undo') > 0`},
+	{Name: "an undo takes back one action", SQL: `SELECT CAST(u.id AS BLOB), u.status FROM actions AS u WHERE u.action_type = 'undo'
+ AND (SELECT count(*) FROM action_links AS l WHERE l.effect_action_id = u.id AND l.relation_type = 'undo_of' AND l.cause_action_id = u.parameters_json->>'action_id') <> 1`},
+	{Name: "a message wakes once", SQL: `SELECT CAST(message_id AS BLOB), count(*) || ' wakes wait' FROM actions
+ WHERE action_type = 'restore' AND status = 'queued' AND parameters_json->>'snooze_id' IS NOT NULL GROUP BY message_id HAVING count(*) > 1`},
+	{Name: "a decision has the action it asks for, and no other", SQL: `SELECT CAST(d.id AS BLOB), d.action_type || ', ' || count(a.id) || ' actions' FROM decisions AS d
+ LEFT JOIN actions AS a ON a.decision_id = d.id AND a.action_type = d.action_type AND a.message_id = d.message_id
+ JOIN accounts AS c ON c.id = d.account_id AND c.removed_at IS NULL GROUP BY d.id HAVING count(a.id) <> (d.action_type <> 'none')`},
+	{Name: "a message that nobody touched since its last action is as that left it", SQL: `SELECT CAST(m.id AS BLOB), a.action_type || ', folder ' || json_quote(m.raw_json->>'folder') || ', flags ' || json_quote(m.raw_json->>'flags')
+ FROM messages AS m JOIN actions AS a ON a.message_id = m.id AND a.status = 'completed' AND a.executed_at = m.updated_at
+ WHERE NOT EXISTS (SELECT 1 FROM actions AS o WHERE o.message_id = m.id AND o.id <> a.id AND o.executed_at >= a.executed_at) AND CASE a.action_type
+   WHEN 'archive' THEN m.raw_json->>'folder' <> 'Archive' WHEN 'trash' THEN m.raw_json->>'folder' <> 'Trash' WHEN 'snooze' THEN m.raw_json->>'folder' <> 'Snoozed'
+   WHEN 'move' THEN m.raw_json->>'folder' <> a.undo_hint_json->>'target' WHEN 'restore' THEN m.raw_json->>'folder' <> a.undo_hint_json->>'target'
+   WHEN 'mark_read' THEN instr(m.raw_json->>'flags', 'S') = 0 WHEN 'mark_unread' THEN instr(m.raw_json->>'flags', 'S') > 0
+   WHEN 'star' THEN instr(m.raw_json->>'flags', 'F') = 0 WHEN 'unstar' THEN instr(m.raw_json->>'flags', 'F') > 0
+   WHEN 'apply_label' THEN NOT EXISTS (SELECT 1 FROM json_each(m.labels_json) WHERE value = a.parameters_json->>'label')
+   WHEN 'remove_label' THEN EXISTS (SELECT 1 FROM json_each(m.labels_json) WHERE value = a.parameters_json->>'label')
+   WHEN 'delete' THEN m.raw_json->>'gone' = 0 ELSE 0 END`},
+	{Name: "a message is gone, or it has a place", SQL: `SELECT CAST(m.id AS BLOB), 'it has none' FROM messages AS m
+ JOIN accounts AS c ON c.id = m.account_id WHERE m.file_dir IS NULL AND m.raw_json->>'gone' = 0 AND c.state_json->>'last_sync_at' IS NOT NULL`},
+	{Name: "a message is in the thread of its own id", SQL: `SELECT CAST(m.id AS BLOB), 'thread ' || m.thread_id FROM messages AS m
+ WHERE NOT EXISTS (SELECT 1 FROM thread_ids AS t WHERE t.account_id = m.account_id AND t.thread_id = m.thread_id)
+ OR EXISTS (SELECT 1 FROM thread_ids AS t WHERE t.account_id = m.account_id AND t.message_id = m.rfc822_message_id AND t.thread_id <> m.thread_id)`},
+	{Name: "a thread has messages, of its account", SQL: `SELECT CAST(t.id AS BLOB), 'none' FROM threads AS t JOIN accounts AS c ON c.id = t.account_id AND c.removed_at IS NULL
+ WHERE NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.thread_id = t.id AND m.account_id = t.account_id)`},
+	{Name: "a message can be searched for", SQL: `SELECT CAST(m.id AS BLOB), 'it has no words' FROM messages AS m
+ WHERE NOT EXISTS (SELECT 1 FROM message_docs AS d JOIN message_search_docsize AS w ON w.id = d.doc WHERE d.message_id = m.id)`},
+	{Name: "what can be searched for is a message", SQL: `SELECT CAST(d.message_id AS BLOB), 'document ' || d.doc FROM message_docs AS d
+ WHERE NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.id = d.message_id)`},
+	{Name: "labels are listed by label, too", SQL: `SELECT CAST(coalesce(x.message_id, y.id) AS BLOB), coalesce(x.label, y.label) FROM
+   (SELECT m.id, l.value AS label FROM messages AS m, json_each(m.labels_json) AS l) AS y FULL JOIN message_labels AS x ON x.message_id = y.id AND x.label = y.label
+ WHERE x.label IS NULL OR y.label IS NULL`},
+	{Name: "the bytes of a posted message wait for a job that has not taken them in", SQL: `SELECT CAST(b.job_id AS BLOB), 'chunk ' || b.n FROM message_chunks AS b
+ WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = b.job_id AND j.type = 'message.ingest' AND j.state <> 'completed')`},
+}
+
+// jobOf is true for an action (a) whose job of a type has not ended; its key
+// is the action's id.
+func jobOf(typ string) string {
+	return `EXISTS (SELECT 1 FROM job_keys AS k JOIN jobs AS j ON j.id = k.job_id WHERE k.type = '` + typ + `' AND k.key = a.id AND j.finished_at IS NULL)`
+}

@@ -3,19 +3,17 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/postroom/postroom/core/libsql"
 )
 
-// rule is one invariant: its query finds what breaks it, as (what, detail).
-type rule struct {
-	name string
-	sql  string
-}
+// Rule is one invariant: its query finds what breaks it, as (what, detail).
+type Rule struct{ Name, SQL string }
 
 // rules are the invariants of the queue's tables, in the words of
 // docs/lifecycle.md. They read everything there is.
-var rules = []rule{
+var rules = []Rule{
 	{"a completed job has one run that completed, its last", `SELECT CAST(j.id AS BLOB), n.completed || ' completed runs'
 	 FROM jobs AS j JOIN (SELECT job_id, sum(outcome = 'completed') AS completed FROM job_runs GROUP BY job_id) AS n ON n.job_id = j.id
 	 WHERE n.completed > 1 OR n.completed <> (j.state = 'completed')`},
@@ -80,14 +78,14 @@ var rules = []rule{
 // mostShown is how many violations of one rule are listed.
 const mostShown = 20
 
-// Violation is a row that breaks a rule.
+// Violation is what breaks a rule.
 type Violation struct {
 	Rule   string `json:"rule"`
-	What   string `json:"what"` // a job's id or a key
+	What   string `json:"what"` // an id, a key or a file
 	Detail string `json:"detail"`
 }
 
-// Report is the result of [Queue.Verify].
+// Report is what a verification found.
 type Report struct {
 	Jobs       int64       `json:"jobs"`
 	Rules      int         `json:"rules"`
@@ -95,40 +93,51 @@ type Report struct {
 	More       bool        `json:"more"`       // there are more than are listed
 }
 
-// Verify checks the invariants of the whole database on one snapshot. It reads
-// everything, so its database must allow calls that take long.
-func (q *Queue) Verify(ctx context.Context) (*Report, error) {
+// Verify checks the invariants of the queue's tables, and with them rules of
+// others, on one snapshot of the database. It reads everything, so its database
+// must allow calls that take long.
+func (q *Queue) Verify(ctx context.Context, others ...Rule) (*Report, error) {
+	all := slices.Concat(rules, others)
 	stmts := []libsql.Stmt{
 		libsql.Query("SELECT count(*) FROM jobs"),
 		libsql.Query("SELECT CAST(integrity_check AS BLOB) FROM pragma_integrity_check(20)"),
 		libsql.Query(`SELECT CAST("table" AS BLOB), CAST('row ' || coalesce(rowid, '?') || ' has no ' || parent AS BLOB) FROM pragma_foreign_key_check LIMIT ?`, mostShown+1),
 	}
-	for _, r := range rules {
-		stmts = append(stmts, libsql.Query("SELECT what, CAST(detail AS BLOB) FROM (SELECT NULL AS what, NULL AS detail WHERE false UNION ALL SELECT * FROM ("+r.sql+" LIMIT ?))", mostShown+1))
+	for _, r := range all {
+		stmts = append(stmts, libsql.Query("SELECT what, CAST(detail AS BLOB) FROM (SELECT NULL AS what, NULL AS detail WHERE false UNION ALL SELECT * FROM ("+r.SQL+" LIMIT ?))", mostShown+1))
 	}
 	res, err := q.db.Read(ctx, stmts...)
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	rep := &Report{Jobs: res[0].Rows[0].Int(0), Rules: len(rules) + 2, Violations: []Violation{}}
+	rep := &Report{Jobs: res[0].Rows[0].Int(0), Rules: len(all) + 2, Violations: []Violation{}}
 	for _, r := range res[1].Rows {
 		if r.Str(0) != "ok" {
-			rep.Violations = append(rep.Violations, Violation{"the file is sound", "file", r.Str(0)})
+			rep.Add("the file is sound", "file", r.Str(0))
 		}
 	}
-	rep.take("a row's parent is there", res[2].Rows)
-	for i, r := range rules {
-		rep.take(r.name, res[3+i].Rows)
+	for _, r := range res[2].Rows {
+		rep.Add("a row's parent is there", r.Str(0), r.Str(1))
+	}
+	for i, rule := range all {
+		for _, r := range res[3+i].Rows {
+			rep.Add(rule.Name, r.Str(0), r.Str(1))
+		}
 	}
 	return rep, nil
 }
 
-func (r *Report) take(rule string, rows []libsql.Row) {
-	for i, row := range rows {
-		if i == mostShown {
-			r.More = true
-			return
+// Add notes a violation; of each rule, no more than are listed.
+func (r *Report) Add(rule, what, detail string) {
+	n := 0
+	for _, v := range r.Violations {
+		if v.Rule == rule {
+			n++
 		}
-		r.Violations = append(r.Violations, Violation{rule, row.Str(0), row.Str(1)})
 	}
+	if n == mostShown {
+		r.More = true
+		return
+	}
+	r.Violations = append(r.Violations, Violation{rule, what, detail})
 }
