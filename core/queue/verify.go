@@ -52,8 +52,8 @@ var rules = []Rule{
 
 	{"an active key belongs to a job that has not ended", `SELECT CAST(k.job_id AS BLOB), 'key of type ' || k.type FROM job_keys AS k LEFT JOIN jobs AS j ON j.id = k.job_id
 	 WHERE k.scope = 'active' AND (j.id IS NULL OR j.finished_at IS NOT NULL)`},
-	{"a key is that of its job", `SELECT CAST(k.job_id AS BLOB), 'key of type ' || k.type FROM job_keys AS k JOIN jobs AS j ON j.id = k.job_id
-	 WHERE j.type <> k.type OR j.idempotency_key IS NOT k.key`},
+	{"a key is that of its job, or held for ever in the name of another type's", `SELECT CAST(k.job_id AS BLOB), 'key of type ' || k.type FROM job_keys AS k JOIN jobs AS j ON j.id = k.job_id
+	 WHERE iif(j.type = k.type, j.idempotency_key IS NOT k.key, k.scope <> 'forever')`},
 
 	{"the last entry of the log is the job's state", `SELECT CAST(j.id AS BLOB), 'state ' || j.state || ', log ' || coalesce((SELECT l.state FROM job_log AS l WHERE l.job = j.seq ORDER BY l.seq DESC LIMIT 1), 'empty') FROM jobs AS j
 	 WHERE j.state IS NOT (SELECT l.state FROM job_log AS l WHERE l.job = j.seq ORDER BY l.seq DESC LIMIT 1)`},

@@ -41,6 +41,11 @@ func busy(t *testing.T) (*queue.Queue, map[string]string) {
 	}
 	claim(t, q, 1)
 	ids["ready"] = enqueue(t, q, job.New{}).ID
+	b := q.NewBatch(t.Context())
+	b.HoldKeys("another type", []string{"held"}, ids["completed"])
+	if _, err := q.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
 	return q, ids
 }
 
@@ -74,7 +79,7 @@ func TestVerifyNamesEachViolation(t *testing.T) {
 		{"a job that waits for room in its key has a key that is looked after", "DELETE FROM limit_keys WHERE key = (SELECT limit_key FROM jobs WHERE id = ?)", "limited"},
 		{"a key with room lets jobs through", "UPDATE limits SET max_running = 5 WHERE ? IS NOT NULL", "limited"},
 		{"an active key belongs to a job that has not ended", "UPDATE job_keys SET job_id = ? WHERE scope = 'active'", "completed"},
-		{"a key is that of its job", "UPDATE jobs SET idempotency_key = 'other' WHERE id = ?", "running"},
+		{"a key is that of its job, or held for ever in the name of another type's", "UPDATE jobs SET idempotency_key = 'other' WHERE id = ?", "running"},
 		{"the last entry of the log is the job's state", "DELETE FROM job_log WHERE state = 'completed' AND ? IS NOT NULL", "completed"},
 		{"the log holds only transitions that there are", "DELETE FROM job_log WHERE state = 'running' AND job = (SELECT seq FROM jobs WHERE id = ?)", "failed"},
 		{"the log has each claim once", "DELETE FROM job_log WHERE state = 'running' AND job = (SELECT seq FROM jobs WHERE id = ?)", "failed"},

@@ -25,6 +25,14 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	ctx, span := telemetry.EmailReceive(ctx, p.AccountID)
 	defer func() { telemetry.End(span, err) }()
 
+	// A mailbox that is away or full, and a file that nobody may read now, are
+	// waited for: that spends no attempt.
+	defer func() {
+		if isOutage(err) {
+			a.log.Warn().Ctx(ctx).Str("account_id", p.AccountID).Err(err).Msg("a message cannot be taken in now; trying again at the next interval")
+			err = job.Snooze(a.cfg.SyncInterval)
+		}
+	}()
 	acc, dir, err := a.mailbox(ctx, p.AccountID, p.Posted)
 	if err != nil {
 		return nil, err

@@ -272,6 +272,46 @@ func TestRead(t *testing.T) {
 	})
 }
 
+// A message that another client moves about without a pause is found all the
+// same: it is never taken for gone.
+func TestAMessageThatMovesIsFound(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	at := d.put(t, ".A/cur/m:2,odd", "x")
+	for i := range 20 { // folders between the two, so that a look takes a while
+		d.put(t, fmt.Sprintf(".F%02d/cur/other", i), "x")
+	}
+	other := d.put(t, ".Z/cur/other", "x")
+	to := filepath.Join(filepath.Dir(other), "m:2,odd")
+	stop := make(chan struct{})
+	var moving sync.WaitGroup
+	moving.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := os.Rename(at, to); err != nil {
+				t.Error(err)
+				return
+			}
+			at, to = to, at
+		}
+	})
+	for range 100 {
+		if _, err := d.Find("m"); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	moving.Wait()
+	if _, err := d.Find("n"); !errors.Is(err, ErrGone) {
+		t.Errorf("a message that is not there: %v", err)
+	}
+}
+
 func TestDeliver(t *testing.T) {
 	t.Parallel()
 	t.Run("is complete in new and leaves nothing in tmp", func(t *testing.T) {

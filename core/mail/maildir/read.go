@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -80,20 +81,54 @@ func readFile(path string, max int64) ([]byte, error) {
 // then every folder is listed, the INBOX first. When several files have the
 // name (a copy made by a client, or a move that was cut off), any one of them
 // comes back; Resolve prefers a given folder.
+//
+// A message that another client moves from a folder still to be listed into
+// one that was listed is met in neither. So ErrGone takes a look during which
+// nothing changed, or many.
 func (d *Dir) Find(unique string) (Entry, error) {
 	if unique == "" || strings.ContainsAny(unique, ":/\x00") || unique[0] == '.' {
 		return Entry{}, fmt.Errorf("maildir: find: %w", ErrInvalidName)
 	}
-	folders, _, err := d.Folders()
-	if err != nil {
-		return Entry{}, err
+	var before []change
+	for range 4 * attempts {
+		folders, _, err := d.Folders()
+		if err != nil {
+			return Entry{}, err
+		}
+		for _, folder := range folders {
+			if e, ok := d.probe(folder, unique); ok {
+				return e, nil
+			}
+		}
+		now := d.changes(folders)
+		e, err := d.search(folders, unique)
+		if !errors.Is(err, ErrGone) {
+			return e, err
+		}
+		if slices.Equal(before, now) && slices.Equal(now, d.changes(folders)) {
+			break
+		}
+		before = now
 	}
+	return Entry{}, fmt.Errorf("maildir: find %q: %w", unique, ErrGone)
+}
+
+// change is when a directory last changed.
+type change struct {
+	sub Sub
+	ns  int64
+}
+
+func (d *Dir) changes(folders []string) []change {
+	var out []change
 	for _, folder := range folders {
-		if e, ok := d.probe(folder, unique); ok {
-			return e, nil
+		for _, isNew := range []bool{true, false} {
+			sub := Sub{Folder: folder, New: isNew}
+			ns, _ := d.Changed(sub) // what cannot be looked at is no news
+			out = append(out, change{sub, ns})
 		}
 	}
-	return d.search(folders, unique)
+	return out
 }
 
 // Resolve returns where a message is now: at e.Path when that is set and still
