@@ -61,6 +61,87 @@ func TestAccounts(t *testing.T) {
 	f.get("/v1/accounts?cursor=x").problem(400, "invalid", "cursor")
 }
 
+func TestAccountsAreRenamedPausedResyncedAndRemoved(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.account("me@example.com")
+	path := "/v1/accounts/" + id
+	patch := func(body string) answer {
+		t.Helper()
+		return f.call("PATCH", path, body, "Content-Type", "application/json")
+	}
+	if got := patch(`{"display_name":"Me"}`).is(200); got["display_name"] != "Me" || got["paused"] != false {
+		t.Errorf("got %v", got)
+	}
+	if got := patch(`{"paused":true}`).is(200); got["display_name"] != "Me" || got["paused"] != true {
+		t.Errorf("got %v", got)
+	}
+	if got := patch(`{"paused":false,"display_name":""}`).is(200); got["display_name"] != nil || got["paused"] != false {
+		t.Errorf("got %v", got)
+	}
+	if got := patch(`{}`).is(200); got["paused"] != false {
+		t.Errorf("got %v", got)
+	}
+	patch(`{"email":"you@example.com"}`).problem(400, "invalid", "email")
+	patch(`{"paused":"yes"}`).problem(400, "invalid", "paused")
+	f.call("PATCH", "/v1/accounts/"+unknownID, `{"paused":true}`, "Content-Type", "application/json").problem(404, "not_found", "")
+
+	if got := f.post(path+"/resync", "").is(202); got["id"] != id {
+		t.Errorf("got %v", got)
+	}
+	f.post("/v1/accounts/"+unknownID+"/resync", "").problem(404, "not_found", "")
+
+	task := f.call("DELETE", path, "").is(202)
+	if task["kind"] != "account.remove" || task["account_id"] != id || task["state"] != "queued" {
+		t.Errorf("got %v", task)
+	}
+	if got := f.get("/v1/tasks/" + task["id"].(string)).is(200); got["id"] != task["id"] {
+		t.Errorf("got %v", got)
+	}
+	f.get(path).problem(404, "not_found", "")
+	f.call("DELETE", path, "").problem(404, "not_found", "")
+	patch(`{"paused":true}`).problem(404, "not_found", "")
+	f.post(path+"/resync", "").problem(404, "not_found", "")
+	f.deliver(id, "Subject: x\n\ny").problem(404, "not_found", "")
+	if got := f.get("/v1/accounts").is(200)["accounts"].([]any); len(got) != 0 {
+		t.Errorf("a removed account is listed: %v", got)
+	}
+	if again := f.account("me@example.com"); again == id {
+		t.Error("the address did not become free")
+	}
+}
+
+func TestMailIsImportedByATask(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.account("me@example.com")
+	path := "/v1/accounts/" + id + "/import"
+	task := f.post(path, `{"path":"/var/mail/old/","format":"mbox","apply_rules":true}`).is(202)
+	if task["kind"] != "mail.import" || task["account_id"] != id || task["total"] != nil || task["done"] != 0.0 {
+		t.Errorf("got %v", task)
+	}
+	if again := f.post(path, `{"path":"/var/mail/old"}`).is(200); again["id"] != task["id"] {
+		t.Errorf("the same path again: %v", again)
+	}
+	if other := f.post(path, `{"path":"/var/mail/older"}`).is(202); other["id"] == task["id"] {
+		t.Errorf("another path: %v", other)
+	}
+	job := f.get("/v1/jobs/" + task["id"].(string)).is(200)
+	if got := job["payload"].(map[string]any); got["path"] != "/var/mail/old" || got["format"] != "mbox" || got["apply_rules"] != true {
+		t.Errorf("the payload is %v", got)
+	}
+	if list := f.get("/v1/tasks?account=" + id).is(200)["tasks"].([]any); len(list) != 2 {
+		t.Errorf("got %v", list)
+	}
+	f.post(path, `{"path":"old"}`).problem(400, "invalid", "path")
+	f.post(path, `{}`).problem(400, "invalid", "path")
+	f.post(path, `{"path":"/x","format":"pst"}`).problem(400, "invalid", "format")
+	f.post(path, `{"path":"/a\nb"}`).problem(400, "invalid", "path")
+	f.post("/v1/accounts/"+unknownID+"/import", `{"path":"/x"}`).problem(404, "not_found", "")
+	f.get("/v1/tasks/"+unknownID).problem(404, "not_found", "")
+	f.get("/v1/tasks?cursor=x").problem(400, "invalid", "cursor")
+}
+
 func TestMessagesAreTakenIn(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(s *service) { s.maxMessage = 1 << 20 })
