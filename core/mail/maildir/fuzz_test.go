@@ -3,10 +3,13 @@ package maildir
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -137,4 +140,117 @@ func same(t *testing.T, d *Dir, e Entry, unique, content string) {
 	if err != nil || string(raw) != content {
 		t.Fatalf("read %q, %v", raw, err)
 	}
+}
+
+// Whatever names files and folders have, whatever names are asked for, and
+// whatever lies in a Maildir as a link to elsewhere: nothing outside is read,
+// written, made, moved or removed.
+func FuzzNothingOutsideIsTouched(f *testing.F) {
+	long := strings.Repeat("x", 255)
+	for i, name := range []string{"1.a.host:2,S", "..", "a\nb", "a:2,S:2,", long, ".", "-rf", "../x", "/etc/passwd", "%2e%2e"} {
+		folder := []string{"..", "../outside", "/", "a/../../outside", long, "A\nB", ".", "x/..", "Archive/..", "~"}[i]
+		f.Add(name, folder, name+"/../../../outside/cur/secret", uint8(0))
+		f.Add(name, "Archive", "", uint8(1)<<(i%7)) //nolint:gosec // small
+	}
+	f.Add("1.a.host:2,S", "Archive", "", uint8(63))
+	f.Fuzz(func(t *testing.T, name, folder, was string, links uint8) {
+		base := t.TempDir()
+		outside := filepath.Join(base, "outside")
+		for _, rel := range []string{"new/1.a.host", "cur/secret", "cur/1.a.host:2,S", "tmp/x"} {
+			lay(t, filepath.Join(outside, rel), "secret")
+		}
+		d, err := Create(filepath.Join(base, "Mail"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lay(t, filepath.Join(d.path, "cur", "1.b.host:2,S"), "mine")
+		if err := os.WriteFile(filepath.Join(d.path, "new", filepath.Base(name)), []byte("mine"), 0o600); err != nil {
+			name = "1.b.host:2,S" // no name that this file system takes
+		}
+		target, err := CleanFolder(folder)
+		if err != nil || target == "" {
+			target = "Archive"
+		}
+		for i, link := range []struct{ at, to string }{
+			{"." + target, outside}, {"." + target + "/cur", filepath.Join(outside, "cur")}, {"." + target + "/new", filepath.Join(outside, "new")},
+			{"." + target + "/tmp", filepath.Join(outside, "tmp")}, {"cur/linked:2,", filepath.Join(outside, "cur", "secret")}, {"tmp", filepath.Join(outside, "tmp")},
+		} {
+			if links>>i&1 == 0 {
+				continue
+			}
+			at := filepath.Join(d.path, link.at)
+			_ = os.MkdirAll(filepath.Dir(at), 0o700) // a link may be in the way
+			_ = os.Remove(at)                        // it is empty, or not there
+			_ = os.Symlink(link.to, at)              // or there already
+		}
+		before := tree(t, base, d.path)
+
+		var all []Entry
+		_ = d.Scan(t.Context(), func(e Entry) error { all = append(all, e); return nil })
+		unique, _, _ := strings.Cut(name, ":")
+		all = append(all, Entry{Unique: unique}, Entry{Unique: unique, Folder: folder}, Entry{Unique: "secret", Folder: target}, Entry{Unique: "linked"},
+			Entry{Unique: "secret", Path: filepath.Join(outside, "cur", "secret")}, Entry{Unique: unique, Path: filepath.Join(d.path, name)},
+			Entry{Unique: "secret", Path: filepath.Join(d.path, was)})
+		for _, e := range all {
+			if raw, _, err := d.Read(e, 1<<20); err == nil && string(raw) == "secret" {
+				t.Errorf("%+v read what lies outside", e)
+			}
+			_, _ = d.Move(e, folder)
+			_, _ = d.Move(e, "Archive")
+			_, _ = d.SetFlags(e, "F", "S")
+			_, _ = d.RevertFlags(e, "S", "F", was, true)
+			_, _ = d.RevertFlags(e, "", "F", name, false)
+			_, _, _ = d.DeliverTo(Entry{Unique: e.Unique, Folder: folder, Flags: e.Flags}, []byte("new"))
+			_, _, _ = d.Deliver(e.Unique, []byte("new"))
+		}
+		_, _ = d.SweepTmp(time.Now().Add(1000 * time.Hour))
+		for _, e := range all {
+			_ = d.Remove(e)
+		}
+		if after := tree(t, base, d.path); after != before {
+			t.Errorf("outside there was\n%s\nnow\n%s", before, after)
+		}
+	})
+}
+
+func lay(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree is all that lies under a folder, but for one: names, times, contents.
+func tree(t *testing.T, root, but string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(root, func(path string, de fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path == but:
+			return fs.SkipDir
+		}
+		info, err := de.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&out, "%s %v %d %v", path, info.Mode(), info.Size(), info.ModTime().UnixNano())
+		if de.Type().IsRegular() {
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&out, " %q", raw)
+		}
+		out.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }
