@@ -37,6 +37,7 @@ type rig struct {
 	dir     *maildir.Dir
 	types   job.Types
 	crash   func(ctx context.Context, point, actionID string) error
+	blind   bool // nothing tells of new files
 }
 
 func setup(t *testing.T) *rig {
@@ -88,6 +89,9 @@ func (r *rig) run() (stop func()) {
 	ctx, cancel := context.WithCancel(r.Context())
 	a := agent.New(ctx, r.store, r.q, zerolog.New(zerolog.NewTestWriter(r)), agent.Config{SyncInterval: 200 * time.Millisecond})
 	a.CrashAt(r.crash)
+	if r.blind {
+		a.Blind(r.account.ID)
+	}
 	w, err := worker.New(r.q, system.Real{}, r.types, zerolog.New(zerolog.NewTestWriter(r)), worker.Config{
 		Runner: queue.Runner{ID: "runner", Host: "test", Version: "test"}, Concurrency: 4, Lease: 5 * time.Second,
 		Heartbeat: time.Second, Poll: 50 * time.Millisecond, DrainTimeout: 5 * time.Second,

@@ -22,3 +22,6 @@ func (a *Agent) ScanOnce(ctx context.Context, acc *mail.Account, dir *maildir.Di
 	}
 	return (&scan{agent: a, account: acc, dir: dir, jobID: "scan", write: write}).run(ctx)
 }
+
+// Blind keeps the agent from watching an account's Maildir.
+func (a *Agent) Blind(accountID string) { a.watchers.running[accountID] = true }
