@@ -141,7 +141,12 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	done := make(chan struct{})
 	defer beside.Wait()
 	defer close(done)
-	beside.Go(func() { r.ensureAccounts(ctx, mailAgent) })
+	keeping, stop := context.WithCancel(ctx)
+	defer stop()
+	beside.Go(func() {
+		r.ensureAccounts(keeping, mailAgent)
+		mailAgent.Keep(keeping)
+	})
 	beside.Go(func() {
 		select {
 		case <-hurry:

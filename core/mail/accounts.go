@@ -140,6 +140,20 @@ func accountRow(r libsql.Row) Account {
 	}
 }
 
+// Unsynced lists accounts without a job that keeps them in sync: it has failed,
+// or somebody canceled it.
+func (s *Store) Unsynced(ctx context.Context) ([]Account, error) {
+	res, err := s.db.Read(ctx, libsql.Query(sqlUnsynced))
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	out := make([]Account, len(res[0].Rows))
+	for i, r := range res[0].Rows {
+		out[i] = accountRow(r)
+	}
+	return out, nil
+}
+
 // RecordAccountState merges fields into the account's state.
 func (s *Store) RecordAccountState(b *queue.Batch, id string, fields map[string]any) {
 	b.Exec(sqlAccountState, string(job.Payload(fields)), id)

@@ -13,6 +13,9 @@ const (
 	sqlAccount  = `SELECT ` + accountColumns + ` FROM accounts WHERE id = ? AND removed_at IS NULL`
 	sqlAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE removed_at IS NULL AND (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ?2`
 
+	sqlUnsynced = `SELECT ` + accountColumns + ` FROM accounts WHERE removed_at IS NULL
+ AND NOT EXISTS (SELECT 1 FROM job_keys AS k WHERE k.type = 'account.sync' AND k.key = accounts.id) ORDER BY id LIMIT 200`
+
 	sqlUpdateAccount = `UPDATE accounts SET display_name = iif(?2, ?3, display_name), paused = coalesce(?4, paused), updated_at = c.ms
  FROM db_clock AS c WHERE id = ?1 AND removed_at IS NULL RETURNING 1`
 

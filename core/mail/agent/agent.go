@@ -60,30 +60,60 @@ func (a *Agent) Bindings() []worker.Binding {
 // Ensure makes sure that every account has its sync job, and that it runs
 // soon: files may have come while no runner watched. It is called at start.
 func (a *Agent) Ensure(ctx context.Context) error {
-	cursor := ""
-	for {
-		accounts, next, err := a.store.Accounts(ctx, mail.PageOf{Limit: 200, Cursor: cursor})
+	if err := a.mend(ctx); err != nil {
+		return err
+	}
+	for p := (mail.PageOf{Limit: 200}); ; {
+		accounts, next, err := a.store.Accounts(ctx, p)
 		if err != nil {
 			return err
 		}
 		for _, acc := range accounts {
-			cfg, err := acc.Maildir()
-			if err != nil {
-				a.log.Warn().Err(err).Msg("account skipped")
-				continue
-			}
-			if _, err := a.q.Enqueue(ctx, mail.SyncJob(acc.ID, cfg)); err != nil {
-				return fmt.Errorf("account %s: %w", acc.ID, err)
-			}
 			if _, err := a.q.PullForward(ctx, job.AccountSync, acc.ID); err != nil {
 				return err
 			}
 		}
-		if next == "" {
+		if p.Cursor = next; next == "" {
 			return nil
 		}
-		cursor = next
 	}
+}
+
+// Keep gives accounts a sync job again whose job has ended, each interval until
+// ctx ends: one that was killed with its runner too often has failed, and its
+// account must not rest for ever.
+func (a *Agent) Keep(ctx context.Context) {
+	t := time.NewTicker(a.cfg.SyncInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := a.mend(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Msg("accounts without a sync could not be looked for")
+		}
+	}
+}
+
+// mend stores a sync job for each account that has none.
+func (a *Agent) mend(ctx context.Context) error {
+	accounts, err := a.store.Unsynced(ctx)
+	if err != nil {
+		return err
+	}
+	for _, acc := range accounts {
+		cfg, err := acc.Maildir()
+		if err != nil {
+			a.log.Warn().Err(err).Msg("account skipped")
+			continue
+		}
+		if _, err := a.q.Enqueue(ctx, mail.SyncJob(acc.ID, cfg)); err != nil {
+			return fmt.Errorf("account %s: %w", acc.ID, err)
+		}
+	}
+	return nil
 }
 
 // mailbox returns an account with its Maildir. A Maildir that is not there is

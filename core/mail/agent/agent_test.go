@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,7 +105,9 @@ func (r *rig) run() (stop func()) {
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.Run(ctx) }()
-	stop = func() { cancel(); <-done }
+	var keeping sync.WaitGroup
+	keeping.Go(func() { a.Keep(ctx) })
+	stop = func() { cancel(); <-done; keeping.Wait() }
 	r.Cleanup(stop)
 	return stop
 }

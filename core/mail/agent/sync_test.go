@@ -113,6 +113,32 @@ func TestEverythingIsFoundWhereNothingIsTold(t *testing.T) {
 	r.settled(3)
 }
 
+// A sync that has failed for good, because its runner was killed once too often,
+// does not leave its account alone for ever.
+func TestAnAccountWhoseSyncHasFailedIsSyncedAgain(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.run()
+	r.until("it was in sync", func() bool {
+		return r.count("SELECT count(*) FROM jobs WHERE type = 'account.sync' AND claims > 0") == 1
+	})
+	res, err := r.db.Read(t.Context(), libsql.Query("SELECT CAST(id AS BLOB) FROM jobs WHERE type = 'account.sync'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := res[0].Rows[0].Str(0)
+	if _, err := r.q.Cancel(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it has ended", func() bool {
+		return r.count("SELECT count(*) FROM jobs WHERE id = ? AND finished_at IS NOT NULL", id) == 1
+	})
+	if _, _, err := r.dir.Deliver("m0", []byte("Subject: x\n\ny")); err != nil {
+		t.Fatal(err)
+	}
+	r.settled(1)
+}
+
 // A file that may not be read holds nothing up, and comes in when it may.
 func TestAFileThatMayNotBeReadIsWaitedFor(t *testing.T) {
 	t.Parallel()

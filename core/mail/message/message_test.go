@@ -347,3 +347,14 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A small message, as most mail is.
+func BenchmarkParse(b *testing.B) {
+	raw := []byte("Received: from mx.example.com by mail.example.org with ESMTP id 7; Thu, 1 Jan 2026 00:00:00 +0000\nFrom: Person <p7@example.com>\n" +
+		"To: me@example.org\nSubject: number 7\nMessage-ID: <7@example.com>\nReferences: <6@example.com>\nDate: Thu, 1 Jan 2026 00:00:00 +0000\n" +
+		"MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n" + strings.Repeat("some words of text\n", 30))
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		Parse(raw)
+	}
+}
