@@ -39,6 +39,7 @@ func TestQueryPlans(t *testing.T) {
 		{"after take", sqlAfterTake, nil, false},
 		{"after done", sqlAfterDone, nil, false},
 		{"prune", sqlPrune, []any{1, 1, 1, 1}, false},
+		{"clear", sqlClear, []any{"i", "q", 1}, false},
 		{"prune keys", sqlPruneKeys, []any{1}, false},
 		{"unknown types", sqlUnknownTypes, nil, true},
 		{"look", sqlLook, nil, false},
