@@ -113,6 +113,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"jobs", "enqueue", "t", "-after", "0193f1a0-8c5e-7abc-8def-0123456789ab,1"}, "-after[1]: must be the id of a job"},
 		{[]string{"jobs", "enqueue", "t", "-after-failure", "run"}, "-after-failure: goes with after only"},
 		{[]string{"jobs", "enqueue", "t", "-after", "0193f1a0-8c5e-7abc-8def-0123456789ab", "-after-failure", "stop"}, "-after-failure: must be"},
+		{[]string{"bench", "-jobs", "99"}, "-jobs must be from 100 to 1000000"},
 		{[]string{"jobs", "why"}, "ID is missing"},
 		{[]string{"queues"}, "which one? list, pause, resume"},
 		{[]string{"queues", "pause"}, "NAME is missing"},

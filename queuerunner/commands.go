@@ -55,6 +55,7 @@ func commands() []command {
 		{"limits drop", "SCOPE NAME", "take a limit away", limitsDrop},
 
 		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
+		{"bench", "", "measure the configured database on a queue of its own, which is deleted afterwards", bench},
 
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},
 		{"accounts list", "", "list accounts with their state, newest first", accountsList},
