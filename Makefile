@@ -12,10 +12,12 @@ TOOLS     := $(CURDIR)/.cache/bin
 TESTFLAGS ?=
 # How long each fuzz target runs.
 FUZZTIME  ?= 3s
+# Of the benchmark: -size, -count, -peers, -workloads, -dir, -json, -svg.
+BENCHFLAGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## check what the build needs, and install what is missing where that is possible
@@ -75,8 +77,13 @@ static: ## check formatting, vet, tidiness and that each module builds by itself
 check: static lint test race conformance fuzz ## everything the gate for a change runs
 
 .PHONY: bench
-bench: setup ## measure enqueue, work and pickup; see docs/performance.md
-	cd core && go test -run '^$$' -bench . -benchtime 1s -count 5 ./worker
+bench: setup ## measure this queue beside its peers, with BENCHFLAGS; see docs/performance.md
+	cd bench && GOWORK=off go run . $(BENCHFLAGS)
+
+.PHONY: bench-check
+bench-check: setup $(TOOLS)/golangci-lint ## check the benchmark, which is no part of the workspace
+	@cd bench && test -z "$$(gofmt -l .)" && export GOWORK=off && go vet ./... && go mod tidy -diff && \
+	  $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && go test ./...
 
 .PHONY: sim
 sim: setup ## simulate runners, clients and mishaps for SEEDS (a number, or a range such as 17-17); see docs/simulator.md
