@@ -48,8 +48,8 @@ type Remote struct {
 	full   atomic.Bool // a commit found no room
 
 	durability atomic.Value // string
-	health probe
-	lock   probe
+	health     probe
+	lock       probe
 }
 
 // IsRemote says whether a path names a database on a server.

@@ -306,7 +306,9 @@ func TestAServerThatWasKilledIsFoundAgain(t *testing.T) {
 		wg.Wait()
 		s.Kill()
 		_, err := r.Write(t.Context(), batch(Exec("INSERT INTO t(k) VALUES (?)", round)))
-		wantClass(t, err, Unavailable)
+		if c := ClassOf(err); c != Unavailable && c != Unknown { // it may have been on its way
+			t.Errorf("the error is %v", err)
+		}
 		_, err = r.Read(t.Context(), Query("SELECT 1"))
 		wantClass(t, err, Unavailable)
 		_, err = r.Health(t.Context())

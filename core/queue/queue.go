@@ -358,18 +358,19 @@ func (q *Queue) Cancel(ctx context.Context, id string) (*job.Job, error) {
 	b := q.NewBatch(ctx)
 	b.Exec(sqlCancelKey, id)
 	n := b.Query(sqlCancel, id)
+	now := b.Query(sqlGet, id)
 	res, err := q.Write(ctx, b)
+	if err == nil && len(res[now].Rows) == 0 {
+		err = ErrNotFound
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cancel job %s: %w", id, err)
 	}
-	j, err := q.Get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+	j, _ := jobRow(res[now].Rows[0])
 	if len(res[n].Rows) == 0 && j.State != job.Canceled {
 		return nil, fmt.Errorf("cancel job %s, which is %s: %w", id, j.State, ErrInvalidState)
 	}
-	return j, nil
+	return &j, nil
 }
 
 // Retry puts a failed or canceled job back into its queue with fresh budgets.

@@ -7,12 +7,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -78,13 +78,14 @@ type Server struct {
 	said  *bytes.Buffer
 }
 
-// Start starts a server on free ports and an empty folder, with further flags.
+// Start starts a server on an address of its own and an empty folder, with further flags.
 // It is killed when the test ends.
 func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	path := program(t)
 	s := &Server{t: t, dir: t.TempDir(), flags: append([]string{path}, flags...)}
-	http, admin := freePort(t), freePort(t)
+	host := freeHost()
+	http, admin := host+":8080", host+":9090"
 	s.URL, s.Admin = "http://"+http, "http://"+admin
 	s.flags = append(s.flags, "--no-welcome", "--db-path", filepath.Join(s.dir, "data"), "--http-listen-addr", http, "--admin-listen-addr", admin)
 	t.Cleanup(s.Kill)
@@ -188,13 +189,9 @@ func program(t testing.TB) string {
 	return path
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+// freeHost is an address of this machine that nobody else uses: all of
+// 127.0.0.0/8 is there, so servers that start at once need no luck with ports.
+func freeHost() string {
+	n := 1<<16 + rand.IntN(1<<24-1<<17)
+	return net.IPv4(127, byte(n>>16), byte(n>>8), byte(n)).String()
 }

@@ -30,10 +30,10 @@ const (
 	maxParts           = 1000
 	// What is kept of both bodies together. A libsql server takes rows of
 	// 5,000,000 bytes, and the headers stand in the same one.
-	maxBodies = 3 << 20
-	maxNotes           = 20
-	maxReferences      = 1000
-	snippetRunes       = 200
+	maxBodies     = 3 << 20
+	maxNotes      = 20
+	maxReferences = 1000
+	snippetRunes  = 200
 )
 
 // Message is what could be read. All strings are valid UTF-8 without NUL, but
