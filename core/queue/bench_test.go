@@ -191,12 +191,12 @@ func BenchmarkClaimBesideRetention(b *testing.B) {
 					}
 					total += n
 					took := time.Since(began)
-					if took > 10*time.Millisecond {
+					if took > 4*time.Millisecond {
 						size = max(size/2, 10)
-					} else if took < 5*time.Millisecond {
+					} else if took < 2*time.Millisecond {
 						size = min(size*2, 500)
 					}
-					<-time.After(max(4*took, 5*time.Millisecond))
+					<-time.After(max(4*took, 2*time.Millisecond))
 				}
 				pruned <- 0
 			}()

@@ -228,7 +228,7 @@ const (
 	pruneBatch    = 50
 	pruneLeast    = 10
 	pruneMost     = 500
-	pruneTarget   = 5 * time.Millisecond
+	pruneTarget   = 2 * time.Millisecond
 )
 
 // prune deletes what has been kept for long enough.
