@@ -48,7 +48,8 @@ func TestEverythingRuns(t *testing.T) {
 	}
 	for _, p := range res.Peers {
 		durable := p.Name != "postroom-normal"
-		if p.Syncs != nil && (*p.Syncs >= 1) != durable {
+		// A server's beginning may sync once or twice more than the next time.
+		if p.Syncs != nil && (*p.Syncs >= 0.9) != durable {
 			t.Errorf("%s makes %.2f syncs per enqueue", p.Name, *p.Syncs)
 		}
 	}

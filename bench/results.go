@@ -147,14 +147,14 @@ func (r *results) firstOf(workload string) int {
 	return slices.IndexFunc(r.Results, func(x *result) bool { return x.Workload == workload })
 }
 
-func (x *result) figure() string {
+func (r *result) figure() string {
 	switch {
-	case x.isLatency():
-		return "p50 " + spread(x.column(p50), "%.1f") + " ms, p99 " + spread(x.column(p99), "%.1f") + " ms"
-	case x.Runs[0].Growth > 0:
-		return spread(x.column(rate), "%.0f") + " jobs/s, last tenth " + spread(x.column(growth), "%.2f") + " times the first"
+	case r.isLatency():
+		return "p50 " + spread(r.column(p50), "%.1f") + " ms, p99 " + spread(r.column(p99), "%.1f") + " ms"
+	case r.Runs[0].Growth > 0:
+		return spread(r.column(rate), "%.0f") + " jobs/s, last tenth " + spread(r.column(growth), "%.2f") + " times the first"
 	default:
-		return spread(x.column(rate), "%.0f") + " jobs/s"
+		return spread(r.column(rate), "%.0f") + " jobs/s"
 	}
 }
 

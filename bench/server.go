@@ -179,8 +179,11 @@ func startServer(ctx context.Context, args []string, dir, socket string, as *sys
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // how it ends does not matter
+		close(ended)
+	}()
 	stop = func() {
 		_ = syscall.Kill(-cmd.Process.Pid, sig)
 		select {
