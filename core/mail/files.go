@@ -125,6 +125,36 @@ func (s *Store) RecordGone(ctx context.Context, accountID string, dirHash int64,
 	return gone, nil
 }
 
+// Unseen lists messages that actions have put somewhere and no sync has seen
+// since, by their unique names.
+func (s *Store) Unseen(ctx context.Context, accountID string, limit int) ([]string, error) {
+	res, err := s.db.Read(ctx, libsql.Query(sqlUnseen, accountID, limit))
+	if err != nil {
+		return nil, fmt.Errorf("read files: %w", err)
+	}
+	out := make([]string, len(res[0].Rows))
+	for i, r := range res[0].Rows {
+		out[i] = r.Str(0)
+	}
+	return out, nil
+}
+
+// RecordLost marks messages as gone that no sync has seen since an action, and
+// that are nowhere.
+func (s *Store) RecordLost(ctx context.Context, accountID string, uniques []string) error {
+	if len(uniques) == 0 {
+		return nil
+	}
+	var b libsql.Batch
+	for _, u := range uniques {
+		b.Exec(sqlLost, accountID, u)
+	}
+	if _, err := s.db.Write(ctx, &b); err != nil {
+		return fmt.Errorf("store what is gone: %w", err)
+	}
+	return nil
+}
+
 // RecordSynced stores the times of change of the directories that were listed.
 func (s *Store) RecordSynced(ctx context.Context, accountID string, folders []SeenFolder) error {
 	if len(folders) == 0 {

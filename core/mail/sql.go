@@ -275,7 +275,10 @@ const (
    SELECT 1 FROM action_links AS l JOIN actions AS u ON u.id = l.effect_action_id
    WHERE l.cause_action_id = ? AND l.relation_type = 'undo_of' AND u.status IN ('queued', 'executing', 'completed')), '{}', 'undone')))`
 
-	sqlMessagePlace = `UPDATE messages SET raw_json = json_patch(raw_json, ?), updated_at = c.ms FROM db_clock AS c WHERE id = ?`
+	// Where an action has put a message. No sync has seen it there: its folder
+	// is 0 until one has.
+	sqlMessagePlace = `UPDATE messages SET raw_json = json_patch(raw_json, ?1), file_dir = iif(?1->>'gone', NULL, 0), file_name = iif(?1->>'gone', NULL, 0),
+   updated_at = c.ms FROM db_clock AS c WHERE id = ?2`
 
 	// Labels are a sorted set.
 	sqlAddLabel = `UPDATE messages SET updated_at = c.ms, labels_json =
@@ -309,6 +312,13 @@ const (
 	sqlFileSeen = `UPDATE messages SET raw_json = json_patch(raw_json, ?1), file_dir = ?2, file_name = ?3,
    updated_at = iif(json_patch(raw_json, ?1) = json(raw_json), updated_at, c.ms) -- a place that is known is no change
  FROM db_clock AS c WHERE account_id = ?4 AND provider_message_id = ?5`
+
+	// What actions have put somewhere and no sync has seen since.
+	sqlUnseen = `SELECT CAST(provider_message_id AS BLOB) FROM messages INDEXED BY messages_file
+ WHERE account_id = ? AND file_dir = 0 AND file_dir IS NOT NULL LIMIT ?`
+
+	sqlLost = `UPDATE messages SET raw_json = json_patch(raw_json, '{"gone":true}'), file_dir = NULL, file_name = NULL, updated_at = c.ms
+ FROM db_clock AS c WHERE account_id = ? AND provider_message_id = ? AND file_dir = 0`
 
 	// The files of one folder that are no longer there, and were seen nowhere else.
 	sqlFilesGone = `UPDATE messages SET raw_json = json_patch(raw_json, '{"gone":true}'), file_dir = NULL, file_name = NULL, updated_at = c.ms

@@ -104,10 +104,46 @@ func (s *scan) run(ctx context.Context) error {
 		s.miss(sub, names)
 		s.seen = append(s.seen, mail.SeenFolder{Folder: sub.Folder, New: sub.New, Changed: folderGone})
 	}
+	if err := s.meet(ctx); err != nil {
+		return err
+	}
 	if err := s.believe(ctx, at); err != nil {
 		return err
 	}
 	return s.agent.store.RecordSynced(ctx, s.account.ID, s.seen)
+}
+
+// meet looks for what actions have moved and this look has not met: it may have
+// moved on since, or back to a name that was known, which is no news.
+func (s *scan) meet(ctx context.Context) error {
+	for {
+		unseen, err := s.agent.store.Unseen(ctx, s.account.ID, scanBatch)
+		if err != nil {
+			return err
+		}
+		var files []mail.File
+		var lost []string
+		for _, unique := range unseen {
+			e, err := s.dir.Find(unique)
+			switch {
+			case err == nil:
+				files = append(files, fileOf(e))
+			case errors.Is(err, maildir.ErrGone):
+				lost = append(lost, unique)
+			default: // a folder cannot be read now
+			}
+		}
+		if err := s.agent.store.RecordFiles(ctx, s.account.ID, files); err != nil {
+			return err
+		}
+		if err := s.agent.store.RecordLost(ctx, s.account.ID, lost); err != nil {
+			return err
+		}
+		s.gone += len(lost)
+		if len(unseen) < scanBatch || len(files)+len(lost) == 0 {
+			return nil
+		}
+	}
 }
 
 // folderGone is the time of change of a folder that is there no more.

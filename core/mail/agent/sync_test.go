@@ -163,6 +163,43 @@ func TestAFileThatMayNotBeReadIsWaitedFor(t *testing.T) {
 	r.settled(2)
 }
 
+// An action moves a message, and another program moves it back under the very
+// name it had before any sync has looked: the names are as they were, and yet
+// the place that the action stored is none.
+func TestWhatIsMovedBackBehindAnActionIsSeen(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	stop := r.run()
+	ids := r.put("cur/m0:2,S", "cur/m1:2,S")
+	r.until("both places are seen", func() bool { return r.place(ids["m0"]).Flags == "S" && r.place(ids["m1"]).Flags == "S" })
+	stop()
+	look := r.syncer(r)
+	r.rest()
+	look()
+	for i, unique := range []string{"m0", "m1"} {
+		a := r.act(ids[unique], "archive", mail.ActionParameters{})
+		b := r.q.NewBatch(t.Context())
+		r.store.RecordIntent(b, a.ID, mail.UndoHint{})
+		r.store.RecordDone(t.Context(), b, a, mail.Done{Place: &mail.Place{Folder: "Archive", Flags: "S"}}, "default")
+		if _, err := r.q.Write(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 { // and deletes the other
+			if err := os.Remove(filepath.Join(r.dir.Path(), "cur", "m1:2,S")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r.rest()
+	look()
+	if p := r.place(ids["m0"]); p != (mail.Place{Flags: "S"}) {
+		t.Errorf("it is said to be at %+v", p)
+	}
+	if p := r.place(ids["m1"]); !p.Gone {
+		t.Errorf("it is said to be at %+v", p)
+	}
+}
+
 func TestAnAccountIsPausedResyncedAndRemoved(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

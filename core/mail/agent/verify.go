@@ -73,6 +73,14 @@ func (v *verifier) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	unseen, err := v.store.Unseen(ctx, v.account.ID, 1)
+	if err != nil {
+		return err
+	}
+	if len(unseen) > 0 {
+		v.rep.Skipped = append(v.rep.Skipped, fmt.Sprintf("account %s: messages that actions have moved since the last sync", v.account.ID))
+		return nil
+	}
 	changed := 0
 	for _, f := range seen {
 		if f.Changed == folderGone {
