@@ -433,7 +433,9 @@ func TestARuleThatGoesBadIsDisabledAndStopsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bad := list[1]; bad.Enabled || bad.DisabledReason == nil {
-		t.Errorf("the bad rule is %+v", bad)
+	for _, rule := range list {
+		if rule.Name == "bad" && (rule.Enabled || rule.DisabledReason == nil) {
+			t.Errorf("the bad rule is %+v", rule)
+		}
 	}
 }
