@@ -408,6 +408,43 @@ func TestRescueDelaysDouble(t *testing.T) {
 	}
 }
 
+// A job that never ends by itself is not poisoned by the few runners that die
+// in its life.
+func TestASnoozeForgetsCrashes(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	e := enqueue(t, q, job.New{})
+	for range 2 {
+		for range 2 {
+			claimOne(t, q)
+			clock.advance(lease + time.Second)
+			if got, err := q.Rescue(t.Context()); err != nil || len(got) != 1 || got[0].Solo {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			clock.advance(time.Minute)
+		}
+		finish(t, q, claimOne(t, q).Lease, queue.Outcome{Kind: queue.Snoozed})
+		if d := get(t, q, e.ID); d.Crashes != 0 {
+			t.Errorf("%d crashes", d.Crashes)
+		}
+	}
+}
+
+func TestAClaimWithATokenThatCannotBeWrittenBackIsRefused(t *testing.T) {
+	t.Parallel()
+	q, _ := setup(t)
+	e := enqueue(t, q, job.New{})
+	for _, token := range []string{"", strings.Repeat("x", queue.TokenLength+1)} {
+		r := queue.ClaimRequest{Runner: "r", Token: token, Types: []string{get(t, q, e.ID).Type}, Limit: 1, Lease: lease}
+		if got, err := q.Claim(t.Context(), r); err == nil {
+			t.Errorf("%q claimed %+v", token, got)
+		}
+		if got, err := q.ClaimSolo(t.Context(), r); err == nil {
+			t.Errorf("%q claimed %+v", token, got)
+		}
+	}
+}
+
 func TestAKeyThatOutlivesItsJob(t *testing.T) {
 	t.Parallel()
 	q, _ := setup(t)

@@ -50,7 +50,7 @@ type Claimed struct {
 // ClaimRequest says who wants what.
 type ClaimRequest struct {
 	Runner string
-	Token  string   // from NewToken, one per call
+	Token  string   // from NewToken, or any other text of at most TokenLength bytes; one per call
 	Types  []string // job types the runner knows
 	Queues []string // nil for all
 	Limit  int
@@ -76,6 +76,9 @@ func (q *Queue) NewToken() string {
 // After an error of class unknown the caller asks [Queue.ClaimedBy] with the
 // same token what it got.
 func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
+	if err := r.check(); err != nil {
+		return Claim{}, err
+	}
 	before := q.sys.Now()
 	s, err := q.Look(ctx)
 	if err != nil {
@@ -116,6 +119,16 @@ func (q *Queue) lineUp(b *libsql.Batch, s Sight) {
 	}
 }
 
+// TokenLength is how many bytes a claim's token has at most.
+const TokenLength = 32
+
+func (r ClaimRequest) check() error {
+	if r.Token == "" || len(r.Token) > TokenLength {
+		return fmt.Errorf("claim: a token of %d bytes: it must have 1 to %d", len(r.Token), TokenLength)
+	}
+	return nil
+}
+
 func (r ClaimRequest) queues() any {
 	if r.Queues == nil {
 		return nil
@@ -127,6 +140,9 @@ func (r ClaimRequest) queues() any {
 // they ran it. The caller lets its other jobs end, calls [Queue.BeginSolo] and
 // runs it, or hands it back.
 func (q *Queue) ClaimSolo(ctx context.Context, r ClaimRequest) (*Claimed, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
 	before := q.sys.Now()
 	var b libsql.Batch
 	n := b.Query(sqlClaimSolo, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.queues())
@@ -232,12 +248,9 @@ const (
 	HandedBack Kind = "handed_back" // again at once, at no cost
 )
 
-// tokenLength is how long a token is at most.
-const tokenLength = 32
-
 // completeItem is the item of opComplete.
 func (l Lease) completeItem(result json.RawMessage) []byte {
-	return job.Payload(fmt.Sprintf("%s%-*s%s", l.JobID, tokenLength, l.Token, result))
+	return job.Payload(fmt.Sprintf("%s%-*s%s", l.JobID, TokenLength, l.Token, result))
 }
 
 // finishItem is the item of opFinish.

@@ -502,6 +502,7 @@ func (m *model) finish(l queue.Lease, o queue.Outcome) (job.State, error) {
 		j.solo = 0
 	case "snoozed":
 		j.attempts--
+		j.crashes = 0
 		m.wait(j, o.Delay.Milliseconds())
 		j.solo = 0
 	case "handed_back":

@@ -293,6 +293,7 @@ var finishStatements = []string{
 	   state = CASE r.outcome WHEN 'failed' THEN 'failed' WHEN 'canceled' THEN 'canceled' ELSE 'queued' END,
 	   attempts = j.attempts - (r.outcome IN ('snoozed', 'handed_back')),
 	   failures = j.failures + (r.outcome IN ('failed', 'retried')),
+	   crashes = iif(r.outcome = 'snoozed', 0, j.crashes),
 	   not_before = iif(r.outcome IN ('retried', 'snoozed') OR r.outcome = 'handed_back' AND j.solo > 0, r.finished_at + (e.value->>'d'), j.not_before),
 	   ` + lineUp(`r.outcome = 'handed_back' AND j.solo = 0`) + `,
    solo = (r.outcome = 'handed_back' AND j.solo > 0),

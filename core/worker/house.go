@@ -169,10 +169,41 @@ func (w *Worker) lookAround(ctx context.Context) error {
 	if s.Ready && w.free() > 0 {
 		w.reportUnknown(ctx)
 	}
+	w.returnLate(ctx)
 	if !s.Expired || !w.sure() {
 		return nil
 	}
 	return w.rescue(ctx)
+}
+
+// returnLate hands back, unspent, what a claim took that landed after it had
+// been given up for lost: nobody works on it.
+func (w *Worker) returnLate(ctx context.Context) {
+	w.mu.Lock()
+	late := w.late
+	w.late = nil
+	w.mu.Unlock()
+	for _, l := range late {
+		jobs, err := w.q.ClaimedBy(ctx, l.token, l.until)
+		for _, c := range jobs {
+			if _, err = w.q.Finish(ctx, c.Lease, queue.Outcome{Kind: queue.HandedBack}); err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+				break
+			}
+			w.log.Warn().Str("job_id", c.JobID).Str("job_type", c.Type).Msg("handed back: the claim that took it landed after its reply had been given up")
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, queue.ErrLeaseLost) {
+			err = nil
+		}
+		w.note("late claim", err)
+		if (err != nil || len(jobs) == 0) && w.sys.Now().Before(l.until) {
+			w.mu.Lock()
+			w.late = append(w.late, l)
+			w.mu.Unlock()
+		}
+	}
 }
 
 // rescue takes back all jobs whose lease has run out, a batch at a time.

@@ -440,3 +440,60 @@ func TestAnOutcomeIsStoredAfterAnOutageHoweverLong(t *testing.T) {
 		return
 	}
 }
+
+// lateDB gives the first claim up for lost and writes it when land is called.
+type lateDB struct {
+	libsql.DB
+	land func() error
+}
+
+func (d *lateDB) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
+	if d.land == nil {
+		d.land = func() error { _, err := d.DB.Write(ctx, b); return err }
+		return nil, &libsql.Error{Class: libsql.Unknown, Op: "write"}
+	}
+	return d.DB.Write(ctx, b)
+}
+
+func TestAClaimThatLandsAfterItWasGivenUpHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	w, clock, db := timed(t, func(context.Context, *Job[json.RawMessage]) (any, error) { return nil, nil })
+	e, err := w.q.Enqueue(t.Context(), job.New{Type: job.ActionExecute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := &lateDB{DB: db}
+	w.q = queue.New(late, clock, job.Known())
+	state := func() *queue.Detail {
+		t.Helper()
+		d, err := w.q.Detail(t.Context(), e.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if got, err := w.claim(t.Context(), t.Context(), 4); err != nil || len(got.Jobs) != 0 || w.Running() != 0 {
+		t.Fatalf("%+v, %v, %d running", got, err, w.Running())
+	}
+	w.returnLate(t.Context())
+	if err := late.land(); err != nil || state().State != job.Running {
+		t.Fatalf("%v, the job is %s", err, state().State)
+	}
+	w.returnLate(t.Context())
+	if d := state(); d.State != job.Queued || d.Attempts != 0 || d.Crashes != 0 || len(d.Runs) != 1 || d.Runs[0].Outcome != "handed_back" {
+		t.Errorf("%+v", d)
+	}
+	if len(w.late) != 0 {
+		t.Errorf("%d claims are still asked about", len(w.late))
+	}
+	// A claim of which nothing comes is forgotten once its lease would be over.
+	late.land = nil
+	if _, err := w.claim(t.Context(), t.Context(), 4); err != nil || len(w.late) != 1 {
+		t.Fatalf("%v, %d claims in doubt", err, len(w.late))
+	}
+	clock.move(testLease)
+	w.returnLate(t.Context())
+	if len(w.late) != 0 {
+		t.Errorf("%d claims are still asked about", len(w.late))
+	}
+}

@@ -66,6 +66,7 @@ type Worker struct {
 	answered time.Time // when it did so last
 	troubles map[string]libsql.Class
 	reported map[string]bool // unknown job types already warned of
+	late     []lateClaim     // what may yet land
 	metrics  metrics
 
 	nextSolo time.Time // before when no job is made to run alone
@@ -246,12 +247,24 @@ func (w *Worker) request(limit int) queue.ClaimRequest {
 func (w *Worker) recoverClaim(ctx, work context.Context, token string, deadline time.Time) ([]queue.Claimed, error) {
 	for {
 		jobs, err := w.q.ClaimedBy(work, token, deadline)
+		if err == nil && len(jobs) == 0 {
+			w.mu.Lock()
+			w.late = append(w.late, lateClaim{token, deadline})
+			w.mu.Unlock()
+		}
 		if err == nil || ctx.Err() != nil {
 			return jobs, err
 		}
 		w.note("claim", err)
 		w.pause(ctx, w.cfg.Poll)
 	}
+}
+
+// lateClaim is a claim whose reply was lost and that had taken nothing when it
+// was asked about. It may have been under way still.
+type lateClaim struct {
+	token string
+	until time.Time // what has not landed by then is taken back like any other
 }
 
 // free is how many jobs may be claimed. A slot is free again when its handler

@@ -315,6 +315,9 @@ func (t *transition) counters(j *jobState, r row, from, to string) {
 	case outcome == "snoozed" || outcome == "handed_back":
 		attempts = -1
 		j.returned++
+		if outcome == "snoozed" {
+			crashes = -j.num("crashes")
+		}
 	case outcome == "retried" || outcome == "failed":
 		failures = 1
 	case outcome == "rescued" || outcome == "poisoned":
