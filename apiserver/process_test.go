@@ -57,7 +57,6 @@ func TestTheCommandLine(t *testing.T) {
 		"an open address and no token":  {[]string{"-set", "app.host=0.0.0.0"}, nil, 2, "", "app.host"},
 		"the same by environment":       {nil, map[string]string{"APP_HOST": "::"}, 2, "", "app.host"},
 		"a server with a password":      {[]string{"-set", "paths.database=libsql://a:b@example.com"}, nil, 2, "", "paths.database"},
-		"a server that is not there":    {[]string{"-set", "paths.database=http://127.0.0.1:1", "-set", "database.retry_attempts=1"}, nil, 1, "", "unavailable"},
 		"a port that is taken":          {[]string{"-set", database, "-set", "app.port=" + port}, nil, 1, "", "app.port"},
 		"no database and no migrations": {[]string{"-set", "paths.database=" + filepath.Join(dir, "none.db"), "-set", "database.auto_migrate=false"}, nil, 1, "", "queuerunner migrate up"},
 	} {
@@ -81,6 +80,14 @@ type process struct {
 
 func startProcess(t *testing.T, settings ...string) *process {
 	t.Helper()
+	p := launch(t, settings...)
+	p.line("listening")
+	return p
+}
+
+// launch returns when health checks are answered.
+func launch(t *testing.T, settings ...string) *process {
+	t.Helper()
 	p := &process{t: t, log: &safeBuffer{}}
 	args := []string{"serve", "-set", "app.port=0", "-set", "paths.database=" + filepath.Join(t.TempDir(), "new", "p.db")}
 	for _, s := range settings {
@@ -98,7 +105,7 @@ func startProcess(t *testing.T, settings ...string) *process {
 			_ = p.cmd.Wait()
 		}
 	})
-	p.url = "http://" + p.line("listening")["address"].(string)
+	p.url = "http://" + p.line("answering health checks")["address"].(string)
 	return p
 }
 
@@ -152,6 +159,37 @@ func (p *process) ends(code int) {
 func (p *process) get(path string) answer {
 	p.t.Helper()
 	return send(p.t, "GET", p.url+path, http.NoBody)
+}
+
+func TestAProcessWaitsForADatabaseThatIsAway(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "not-mounted")
+	if err := os.WriteFile(folder, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	database := "paths.database=" + filepath.Join(folder, "p.db")
+	impatient := launch(t, database, "app.drain_delay=0s")
+	p := launch(t, database)
+	p.line("the database does not answer; trying again")
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if got := p.get(path).is(503); got["status"] != "unavailable" || got["version"] == nil {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+	p.get("/livez").is(200)
+	got := p.get("/v1/jobs")
+	got.problem(503, "database_unavailable", "")
+	if got.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	impatient.signal()
+	impatient.ends(exitFine)
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	p.line("listening")
+	p.get("/readyz").is(200)
+	p.get("/v1/jobs").is(200)
 }
 
 func TestAProcessDrainsAndTheSecondSignalHurriesIt(t *testing.T) {

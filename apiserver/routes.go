@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/wiring"
 )
 
 // service is what the API stands on.
@@ -35,21 +37,56 @@ type service struct {
 // probes need no token and are logged at debug.
 var probes = []string{"/healthz", "/livez", "/readyz"}
 
-// newHandler puts the service together, from the connection inwards: the
-// request's id, its span, its log line, who may call, and the routes.
+// front answers health checks from the first moment, and everything else once
+// the database is open.
+type front struct{ now atomic.Pointer[http.Handler] }
+
+func newFront(s service) *front {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.health.Healthz)
+	mux.HandleFunc("GET /livez", s.health.Livez)
+	mux.HandleFunc("GET /readyz", s.health.Readyz)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		httpd.WriteProblem(w, r, httpd.ProblemOf(wiring.ErrNotOpen))
+	})
+	var f front
+	f.set(s.wrap(mux))
+	return &f
+}
+
+// open lets everything in.
+func (f *front) open(s service) error {
+	h, err := newHandler(s)
+	if err == nil {
+		f.set(h)
+	}
+	return err
+}
+
+func (f *front) set(h http.Handler) { f.now.Store(&h) }
+
+// ServeHTTP implements [http.Handler].
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*f.now.Load()).ServeHTTP(w, r) }
+
+// newHandler puts the service together.
 func newHandler(s service) (http.Handler, error) {
 	mux := http.NewServeMux()
 	if _, err := s.routes(mux); err != nil {
 		return nil, err
 	}
-	h := inJSON(mux)
+	return s.wrap(inJSON(mux)), nil
+}
+
+// wrap puts around the routes, from the connection inwards, the request's id,
+// its span, its log line, and who may call.
+func (s service) wrap(h http.Handler) http.Handler {
 	h = cleanText(h)
 	h = httpd.Guard{Tokens: s.tokens, AllowedOrigins: s.origins, Open: probes}.Wrap(h)
 	h = httpd.Access{Log: s.log, Quiet: probes}.Wrap(h)
 	// The route is known only when the mux has answered; otelhttp reads it
 	// then and names the span after it.
 	h = otelhttp.NewHandler(h, "request", otelhttp.WithSpanNameFormatter(spanName), otelhttp.WithFilter(isTraced))
-	return httpd.WithRequestID(h), nil
+	return httpd.WithRequestID(h)
 }
 
 // routes is the list of everything that is served.

@@ -7,12 +7,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/job"
-	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
-	"github.com/postroom/postroom/core/queue"
-	"github.com/postroom/postroom/core/system"
 )
 
 // accountsAdd is `accounts add`.
@@ -190,19 +186,6 @@ func importCommand(c *call, flags *flag.FlagSet) action {
 		t, _, err := s.Import(ctx, job.ImportPayload{AccountID: *account, Path: path, Format: *format, ApplyRules: *rules})
 		return t, err
 	})
-}
-
-// withStore opens the configured database for one command on the mail side.
-func (c *call) withStore(ctx context.Context, use func(*mail.Store) error, change ...func(*libsql.Options)) error {
-	return c.withDatabase(ctx, func(cfg *config.Loaded, db libsql.DB) error {
-		return use(mail.NewStore(db, queue.New(db, system.Real{}, job.Known()), policy(cfg)))
-	}, change...)
-}
-
-// policy turns the configuration's section into what the mail side takes.
-func policy(cfg *config.Loaded) mail.Policy {
-	p := cfg.Policy
-	return mail.Policy{ApprovalAlways: p.ApprovalAlways, Confidence: p.ConfidenceDefault, ApprovalExpiry: p.ApprovalExpiry.Duration}
 }
 
 // pageFlags declares -limit and -cursor.

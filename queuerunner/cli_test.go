@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/wiring"
 )
 
 // none is a path at which there is no database.
@@ -180,7 +181,7 @@ func TestCommandsNeedADatabase(t *testing.T) {
 		if r.code != exitFailed || !strings.Contains(r.err, "there is no database at") || !strings.Contains(r.err, "`queuerunner migrate up`") {
 			t.Errorf("%v: %+v", args, r)
 		}
-		if !isMissing(path) {
+		if !wiring.IsMissing(path) {
 			t.Errorf("%v made the file", args)
 		}
 	}

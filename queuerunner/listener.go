@@ -13,6 +13,7 @@ import (
 	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/wiring"
 )
 
 // goodbye is how long answers under way may take once the runner is done.
@@ -42,7 +43,7 @@ func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version
 	}
 	l := &listener{served: make(chan struct{})}
 	l.state.Store(&httpd.Health{
-		DB: notOpen{}, Version: version,
+		DB: wiring.NotOpen{}, Version: version,
 		Draining: func() bool { return ctx.Err() != nil },
 	})
 	l.server = httpd.NewServer(l.handler(cfg, log), log)
@@ -99,14 +100,3 @@ func (l *listener) close() {
 	}
 	<-l.served
 }
-
-// notOpen stands for the database until it is open. Health checks ask it
-// nothing else.
-type notOpen struct{ libsql.DB }
-
-var errNotOpen = &libsql.Error{Class: libsql.Unavailable, Op: "open"}
-
-func (notOpen) Health(context.Context) (int64, error) { return 0, errNotOpen }
-
-func (notOpen) Durability() string                                 { return libsql.DurabilityUnknown }
-func (notOpen) ProbeWriter(context.Context) (time.Duration, error) { return 0, errNotOpen }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/wiring"
 )
 
 // migrateUp is `migrate up`.
@@ -36,7 +37,7 @@ func migrateDown(c *call, flags *flag.FlagSet) action {
 		}
 		return c.migrate(ctx, func(opt libsql.Options, before libsql.SchemaStatus) error {
 			switch {
-			case before.Version == 0 && isMissing(opt.Path):
+			case before.Version == 0 && wiring.IsMissing(opt.Path):
 				return fmt.Errorf("there is no database at %s", quote(opt.Path))
 			case before.Version == 0:
 				return nil
@@ -54,7 +55,7 @@ func (c *call) migrate(ctx context.Context, change func(libsql.Options, libsql.S
 	if err != nil {
 		return err
 	}
-	opt, err := databaseOptions(cfg, c.options.Lookup)
+	opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func migrateStatus(c *call, flags *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		opt, err := databaseOptions(cfg, c.options.Lookup)
+		opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/wiring"
 )
 
 // asProgram makes the test binary be the program, so that the processes of
@@ -162,7 +163,7 @@ func openDatabase(t *testing.T, path string) *database {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := closeDatabase(context.Background(), db); err != nil {
+		if err := wiring.CloseDatabase(context.Background(), db); err != nil {
 			t.Error(err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
+	"github.com/postroom/postroom/core/wiring"
 )
 
 // The keys of the addresses on which the services listen.
@@ -19,7 +20,7 @@ const (
 func runProblems(cfg *config.Loaded, lookup func(string) (string, bool)) []config.Problem {
 	var list []config.Problem
 	var database *config.Problems
-	if _, err := databaseOptions(cfg, lookup); errors.As(err, &database) {
+	if _, err := wiring.DatabaseOptions(cfg, lookup); errors.As(err, &database) {
 		list = append(list, database.List...)
 	}
 	if cfg.Queue.HTTPAddr != "" {

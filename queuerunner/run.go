@@ -14,8 +14,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postroom/postroom/core/config"
-	"github.com/postroom/postroom/core/fault"
-	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
@@ -24,6 +22,7 @@ import (
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/telemetry"
 	"github.com/postroom/postroom/core/version"
+	"github.com/postroom/postroom/core/wiring"
 	"github.com/postroom/postroom/core/worker"
 )
 
@@ -37,7 +36,7 @@ func runCommand(c *call, _ *flag.FlagSet) action {
 		if err := refused(runProblems(cfg, c.options.Lookup)); err != nil {
 			return err
 		}
-		opt, err := databaseOptions(cfg, c.options.Lookup)
+		opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
 		if err != nil {
 			return err
 		}
@@ -49,12 +48,7 @@ func runCommand(c *call, _ *flag.FlagSet) action {
 		if err != nil {
 			return wrongUse("%s", err)
 		}
-		for _, k := range cfg.Reserved() {
-			r.log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg("this key is reserved: nothing acts on it yet")
-		}
-		for _, k := range cfg.Rehearsing() {
-			r.log.Warn().Str("key", k.Key).Str("origin", k.Origin).Msg(fault.Warning)
-		}
+		wiring.WarnOfKeys(cfg, r.log)
 		ctx, hurry, stop := system.StopSignals(ctx)
 		defer stop()
 		if err := r.run(ctx, hurry); err != nil {
@@ -83,20 +77,11 @@ type runner struct {
 
 // run works until ctx ends, then stops in order; hurry cuts that short.
 func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
-	t := r.cfg.Telemetry
-	tel, err := telemetry.Start(ctx, telemetry.Config{
-		ServiceName: r.cfg.App.ServiceName, Version: r.self.Version, Environment: r.cfg.App.Env, InstanceID: r.self.ID,
-		Endpoint: t.OTLPEndpoint, Protocol: t.OTLPProtocol, ExportTraces: t.ExportTraces, SampleRatio: t.SampleRatio,
-		Lookup: r.lookup,
-	}, r.log)
+	flush, err := wiring.StartTelemetry(ctx, r.cfg, r.lookup, r.self.ID, r.log)
 	if err != nil {
 		return wrongUse("%s", err)
 	}
-	defer func() {
-		if err := tel.Shutdown(context.WithoutCancel(ctx)); err != nil { // bounds itself
-			r.log.Warn().Err(err).Msg("telemetry was not flushed")
-		}
-	}()
+	defer flush()
 
 	own, err := listen(ctx, r.cfg, r.log, r.self.Version)
 	if err != nil {
@@ -104,31 +89,22 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	}
 	defer own.close()
 
-	db, schema, err := attach(ctx, r.sys, r.log, r.database, r.cfg.Database.AutoMigrate)
-	if ctx.Err() != nil {
+	db, schema, err := wiring.Open(ctx, r.cfg, r.database, r.log)
+	if ctx.Err() != nil && err != nil {
 		return nil // told to stop before there was anything to do
 	}
 	if err != nil {
-		return fmt.Errorf("open the database: %w", err)
-	}
-	if seed := r.cfg.Queue.FaultSeed; seed != 0 {
-		db = fault.New(db, seed, r.sys, r.log)
-	}
-	own.opened(db, schema)
-	if got := db.Durability(); r.cfg.Database.Synchronous == "full" && got != libsql.DurabilityFull {
-		r.log.Warn().Str("durability", got).Msg(config.DurabilityWarning)
-	}
-	if err := httpd.ObserveWriter(db); err != nil {
 		return err
 	}
+	own.opened(db, schema)
 	defer func() {
-		if err := closeDatabase(ctx, db); err != nil {
-			r.log.Warn().Err(err).Msg("the database was left unclosed; nothing that was committed is lost")
+		if err := wiring.CloseDatabase(ctx, db); err != nil {
+			r.log.Warn().Err(err).Msg("the database was left unclosed")
 		}
 	}()
 
 	q := queue.New(db, r.sys, r.types)
-	mailAgent := agent.New(ctx, mail.NewStore(db, q, policy(r.cfg)), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
+	mailAgent := agent.New(ctx, mail.NewStore(db, q, wiring.MailPolicy(r.cfg)), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
 	if err := r.seedLimits(ctx, q); err != nil {
 		return err
 	}
@@ -176,7 +152,7 @@ func (r *runner) worker(q *queue.Queue, bindings []worker.Binding) (*worker.Work
 
 // ensureAccounts wakes the accounts: mail may have come while nobody watched.
 func (r *runner) ensureAccounts(ctx context.Context, a *agent.Agent) {
-	err := persist(ctx, r.sys, r.log, "wake the accounts", func() error { return a.Ensure(ctx) })
+	err := wiring.Persist(ctx, r.sys, r.log, "wake the accounts", func() error { return a.Ensure(ctx) })
 	if err != nil && ctx.Err() == nil {
 		r.log.Error().Err(err).Msg("the accounts were not woken; they are synced when their time comes")
 	}
@@ -186,7 +162,7 @@ func (r *runner) ensureAccounts(ctx context.Context, a *agent.Agent) {
 // database, before the first job is claimed.
 func (r *runner) seedLimits(ctx context.Context, q *queue.Queue) error {
 	limits := configuredLimits(r.cfg.Queue.Limits)
-	err := persist(ctx, r.sys, r.log, "apply the limits", func() error { return q.SeedLimits(ctx, limits) })
+	err := wiring.Persist(ctx, r.sys, r.log, "apply the limits", func() error { return q.SeedLimits(ctx, limits) })
 	if ctx.Err() != nil {
 		return nil // told to stop before there was anything to do
 	}

@@ -80,7 +80,7 @@ var Rules = []Rule{
 		Why: "the core knows nothing of the services built on it",
 	},
 	{
-		Who: []string{root + "core"}, Forbid: []string{core + "fault"},
+		Who: []string{root + "core"}, Except: []string{core + "wiring"}, Forbid: []string{core + "fault", core + "wiring"},
 		Why: "faults are put on where a service is wired together, so that no package behaves differently in a rehearsal",
 	},
 	{

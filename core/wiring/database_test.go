@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"context"
@@ -31,11 +31,11 @@ func TestPersist(t *testing.T) {
 
 	t.Run("says once what is wrong and waits ever longer", func(t *testing.T) {
 		t.Parallel()
-		var log buffer
+		var log strings.Builder
 		sys := &impatient{}
 		answers := []error{away, away, away, busy, busy, away, away, away, away, nil}
 		calls := 0
-		err := persist(t.Context(), sys, zerolog.New(&log), "try", func() error {
+		err := Persist(t.Context(), sys, zerolog.New(&log), "try", func() error {
 			calls++
 			return answers[calls-1]
 		})
@@ -60,7 +60,7 @@ func TestPersist(t *testing.T) {
 			&libsql.Error{Class: libsql.Invalid}, &libsql.Error{Class: libsql.Corrupt},
 		} {
 			calls := 0
-			err := persist(t.Context(), &impatient{}, zerolog.Nop(), "try", func() error { calls++; return want })
+			err := Persist(t.Context(), &impatient{}, zerolog.Nop(), "try", func() error { calls++; return want })
 			if !errors.Is(err, want) || calls != 1 {
 				t.Errorf("%v after %d calls, want %v", err, calls, want)
 			}
@@ -70,7 +70,7 @@ func TestPersist(t *testing.T) {
 	t.Run("ends with its context", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
-		err := persist(ctx, system.Real{}, zerolog.Nop(), "try", func() error { cancel(); return away })
+		err := Persist(ctx, system.Real{}, zerolog.Nop(), "try", func() error { cancel(); return away })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
