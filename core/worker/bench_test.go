@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,6 +84,47 @@ func BenchmarkWorkNoOps(b *testing.B) {
 			perSecond(b, b.N, "jobs/s")
 		})
 	}
+}
+
+// BenchmarkLog is what the log of transitions costs: from the enqueue to the
+// end of no-op jobs, with it and without.
+func BenchmarkLog(b *testing.B) {
+	for _, with := range []bool{true, false} {
+		b.Run(fmt.Sprintf("written %t", with), func(b *testing.B) {
+			db := dbtest.Open(b)
+			if !with {
+				var drop libsql.Batch
+				drop.Exec("DROP TRIGGER jobs_log_insert")
+				drop.Exec("DROP TRIGGER jobs_log_update")
+				if _, err := db.Write(b.Context(), &drop); err != nil {
+					b.Fatal(err)
+				}
+			}
+			q := queue.New(db, system.Real{}, job.Known())
+			var done sync.WaitGroup
+			done.Add(b.N)
+			before := processorTime(b)
+			b.ResetTimer()
+			for left := b.N; left > 0; left -= 1000 {
+				store(b, q, min(left, 1000))
+			}
+			stop := work(b, q, 500, func(time.Time) { done.Done() })
+			done.Wait()
+			stop()
+			perSecond(b, b.N, "jobs/s")
+			b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/job")
+		})
+	}
+}
+
+// processorTime is what this process has used so far.
+func processorTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 func BenchmarkPickup(b *testing.B) {
