@@ -21,7 +21,7 @@ var modelTables = []string{
 var constantTables = []string{"action_links", "job_keys", "job_log", "job_runs", "message_chunks", "message_labels", "rules_chat_messages"}
 
 // derivedTables hold what follows from other rows, whose times they have.
-var derivedTables = []string{"job_deps", "limit_keys"}
+var derivedTables = []string{"job_deps", "limit_keys", "queue_counts"}
 
 func query(t *testing.T, db libsql.DB, sql string, args ...any) []libsql.Row {
 	t.Helper()

@@ -15,6 +15,8 @@ const sqlClear = `DELETE FROM jobs WHERE seq IN (
 
 const sqlForgetQueue = `DELETE FROM queues WHERE name = ?`
 
+const sqlForgetCounts = `DELETE FROM queue_counts WHERE queue = ? AND jobs = 0`
+
 // clearBatch is how many jobs one transaction of Clear deletes: others write
 // in between.
 const clearBatch = 500
@@ -28,6 +30,7 @@ func (q *Queue) Clear(ctx context.Context, name, first string) error {
 		var b libsql.Batch
 		n := b.Exec(sqlClear, first, name, clearBatch)
 		b.Exec(sqlForgetQueue, name) // storing a job makes it again
+		b.Exec(sqlForgetCounts, name)
 		res, err := q.db.Write(ctx, &b)
 		if err != nil {
 			return fmt.Errorf("clear %s: %w", name, err)

@@ -569,6 +569,61 @@ func TestListsAreNewestFirstInPages(t *testing.T) {
 	}
 }
 
+// The counts that queues show are kept with the claims, some entries of the log
+// behind, and are those of the jobs all the same.
+func TestCountsAreThoseOfTheJobs(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	check := func(when string) {
+		t.Helper()
+		rep, err := q.Verify(t.Context())
+		if err != nil || len(rep.Violations) > 0 {
+			t.Fatalf("%s: %+v, %v", when, rep.Violations, err)
+		}
+	}
+	shown := func() string {
+		t.Helper()
+		list, err := q.Queues(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, d := range list {
+			out = append(out, fmt.Sprint(d.Name, " ", d.Depth))
+		}
+		return strings.Join(out, "; ")
+	}
+	jobs := make([]job.New, 150)
+	for i := range jobs {
+		jobs[i] = job.New{Type: job.DebugEcho, Queue: []string{"a", "b"}[i%2], MaxAttempts: 1}
+	}
+	if _, err := q.EnqueueMany(t.Context(), jobs); err != nil {
+		t.Fatal(err)
+	}
+	check("nothing is in the counts")
+	got := claim(t, q, 60) // takes the log in
+	check("some is")
+	for i, c := range got[:40] {
+		finish(t, q, c.Lease, queue.Outcome{Kind: []queue.Kind{queue.Completed, queue.Failed, queue.Snoozed, queue.HandedBack}[i%4]})
+	}
+	check("jobs ended")
+	if want := "a map[canceled:0 completed:10 failed:0 queued:55 running:10]; b map[canceled:0 completed:0 failed:10 queued:55 running:10]"; shown() != want {
+		t.Errorf("%s\nwant %s", shown(), want)
+	}
+	clock.advance(4 * time.Hour)
+	if n, err := q.Prune(t.Context(), retention, 100); err != nil || n != 20 {
+		t.Fatalf("%d pruned, %v", n, err)
+	}
+	check("jobs are gone whose end is not counted")
+	for range 3 {
+		claim(t, q, 60)
+		check("the rest is claimed")
+	}
+	if want := "a map[canceled:0 completed:0 failed:0 queued:0 running:65]; b map[canceled:0 completed:0 failed:0 queued:0 running:65]"; shown() != want {
+		t.Errorf("%s\nwant %s", shown(), want)
+	}
+}
+
 func TestQueuesShowTheirDepth(t *testing.T) {
 	t.Parallel()
 	q, clock := setup(t)

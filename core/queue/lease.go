@@ -102,7 +102,8 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 	return out, nil
 }
 
-// lineUp records what makes jobs claimable, as far as there is any.
+// lineUp records what makes jobs claimable, and what keeps the counts, as far
+// as there is any.
 func (q *Queue) lineUp(b *libsql.Batch, s Sight) {
 	if s.marked {
 		b.Exec(sqlAfterTake)
@@ -116,6 +117,10 @@ func (q *Queue) lineUp(b *libsql.Batch, s Sight) {
 	}
 	if s.changed || s.marked || s.due { // the two above may have changed keys
 		settle(b)
+	}
+	if s.uncounted {
+		b.Exec(sqlCount)
+		b.Exec(sqlCountedTo)
 	}
 }
 
@@ -403,8 +408,8 @@ func (q *Queue) Look(ctx context.Context) (Sight, error) {
 		return Sight{}, fmt.Errorf("look: %w", err)
 	}
 	r := res[0].Rows[0]
-	s := Sight{due: r.Bool(1), changed: r.Bool(2), marked: r.Bool(3), Suspect: r.Bool(4), Expired: r.Bool(5), limited: r.Bool(7)}
-	s.more = s.due || s.changed || s.marked
+	s := Sight{due: r.Bool(1), changed: r.Bool(2), marked: r.Bool(3), Suspect: r.Bool(4), Expired: r.Bool(5), limited: r.Bool(7), uncounted: r.Bool(8)}
+	s.more = s.due || s.changed || s.marked || s.uncounted
 	s.Ready = r.Bool(0) || s.more
 	if ms := r.IntPtr(6); ms != nil {
 		due := time.Duration(max(*ms, 0)) * time.Millisecond
@@ -421,6 +426,7 @@ type Sight struct {
 	NextDue *time.Duration // until something becomes claimable by itself
 
 	due, changed, marked bool // jobs to promote, keys to settle, jobs that waited for others
+	uncounted            bool // much of the log is not in the counts
 	more                 bool // any of them: one batch may not be enough
 	limited              bool // there are limits: one claim may not bring all that they leave room for
 }

@@ -242,7 +242,8 @@ const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE r
  alone.at <= c.ms,
  EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_lease WHERE state = 'running' AND lease_expires_at < c.ms),
  nullif(min(coalesce(due.at, 1 << 60), coalesce(next.at, 1 << 60), iif(alone.at > c.ms, alone.at, 1 << 60)), 1 << 60) - c.ms,
- EXISTS (SELECT 1 FROM limits)
+ EXISTS (SELECT 1 FROM limits),
+ coalesce((SELECT max(seq) FROM job_log), 0) > ` + countedTo + ` + 100
  FROM db_clock AS c,
  (SELECT min(not_before) AS at FROM jobs INDEXED BY jobs_due
   WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0 AND not_before IS NOT NULL) AS due,
@@ -324,12 +325,12 @@ var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
 	`DELETE FROM job_log WHERE seq IN (` + oldLog + `)`,
 }, finishStatements...)}
 
-// oldLog finds what a snoozed job's log no longer needs: what is an hour old
-// and not among its last hundred entries, a few at a time.
+// oldLog finds what a snoozed job's log no longer needs: what is counted,
+// an hour old and not among its last hundred entries, a few at a time.
 const oldLog = `SELECT l.seq FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id'
    CROSS JOIN job_log AS l ON l.seq IN (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq LIMIT 10)
    WHERE l.created_at < (SELECT ms FROM db_clock) - 3600000
-   AND l.seq <= (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100) AND ` + isHolder
+   AND l.seq <= min(` + countedTo + `, (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100)) AND ` + isHolder
 
 // sqlGuard raises an error unless the token still holds the job.
 const sqlGuard = `SELECT length(json(iif(EXISTS (
@@ -452,10 +453,35 @@ const stepColumns = `CAST(name AS BLOB), run, CAST(outcome AS BLOB), started_at,
 const sqlSteps = `SELECT ` + stepColumns + `
  FROM job_steps WHERE job_id = ? ORDER BY started_at, name`
 
-const sqlQueues = `SELECT CAST(q.name AS BLOB), q.paused, CAST(j.state AS BLOB), count(j.seq),
-   min(CASE WHEN j.ready_key IS NOT NULL THEN max(coalesce(j.not_before, 0), j.created_at) END), (SELECT ms FROM db_clock),
+// countedTo is how far the log is taken into queue_counts.
+const countedTo = `(SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'log_counted_to')`
+
+// counted is what entries of the log change in the counts, as (queue, state,
+// jobs): the state that a job came to has one more, the one it left one less.
+const counted = `SELECT j.queue AS queue, iif(s.n = 1, l.state, l.was) AS state, sum(s.n) AS jobs
+ FROM job_log AS l CROSS JOIN jobs AS j ON j.seq = l.job CROSS JOIN (SELECT 1 AS n UNION ALL SELECT -1) AS s
+ WHERE l.seq > ` + countedTo + ` AND (s.n = 1 OR l.was IS NOT NULL)`
+
+// sqlCount takes the next entries of the log into the counts, and
+// sqlCountedTo says so.
+const sqlCount = `INSERT INTO queue_counts(queue, state, jobs) ` + counted + ` AND l.seq <= ` + countedTo + ` + 2000 GROUP BY 1, 2
+ ON CONFLICT DO UPDATE SET jobs = queue_counts.jobs + excluded.jobs`
+
+const sqlCountedTo = `UPDATE meta SET value = CAST(max(CAST(value AS INTEGER),
+   min(CAST(value AS INTEGER) + 2000, (SELECT coalesce(max(seq), 0) FROM job_log))) AS TEXT) WHERE key = 'log_counted_to'`
+
+// nowCounted is the counts as of now.
+const nowCounted = `SELECT queue, state, sum(jobs) AS jobs FROM (
+   SELECT queue, state, jobs FROM queue_counts UNION ALL SELECT * FROM (` + counted + ` GROUP BY 1, 2)) GROUP BY queue, state`
+
+// sqlQueues shows the queues. How long a queue's jobs have waited is asked of
+// the first in line of each type.
+const sqlQueues = `WITH RECURSIVE ` + lanes + `,
+ first(queue, since) AS (SELECT p.queue, min(max(coalesce(p.not_before, 0), p.created_at)) FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq GROUP BY p.queue)
+ SELECT CAST(q.name AS BLOB), q.paused, CAST(n.state AS BLOB), n.jobs, f.since, (SELECT ms FROM db_clock),
    (SELECT max_running FROM limits WHERE scope = 'queue' AND name = q.name)
- FROM queues AS q LEFT JOIN jobs AS j ON j.queue = q.name WHERE ?1 IS NULL OR q.name = ?1 GROUP BY q.name, j.state ORDER BY q.name`
+ FROM queues AS q LEFT JOIN (` + nowCounted + `) AS n ON n.queue = q.name LEFT JOIN first AS f ON f.queue = q.name
+ WHERE ?1 IS NULL OR q.name = ?1 ORDER BY q.name`
 
 // sqlRunner writes the runner's own row, at its start and with its heartbeats.
 const sqlRunner = `INSERT INTO runners(id, host, pid, version, queues_json, types_json, concurrency, started_at, heartbeat_at, created_at, updated_at)

@@ -65,6 +65,9 @@ var rules = []Rule{
 	 JOIN (SELECT job, sum(state = 'running') AS claims, min(run) AS since FROM job_log GROUP BY job) AS n ON n.job = j.seq
 	 WHERE n.since = 0 AND n.claims <> j.claims`},
 
+	{"a queue's counts are those of its jobs", `SELECT CAST(queue || ' ' || state AS BLOB), sum(jobs) || ' more than there are' FROM (
+	   SELECT queue, state, jobs FROM (` + nowCounted + `) UNION ALL SELECT queue, state, -1 FROM jobs) GROUP BY queue, state HAVING sum(jobs) <> 0`},
+
 	{"every log entry has its job", `SELECT CAST(l.job AS BLOB), 'entry ' || l.seq FROM job_log AS l WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.seq = l.job)`},
 	{"every run has its job", `SELECT CAST(r.job_id AS BLOB), 'run ' || r.run FROM job_runs AS r WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = r.job_id)`},
 	{"every step has its job, and a run that was claimed", `SELECT CAST(s.job_id AS BLOB), 'run ' || s.run FROM job_steps AS s LEFT JOIN jobs AS j ON j.id = s.job_id

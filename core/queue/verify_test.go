@@ -83,6 +83,7 @@ func TestVerifyNamesEachViolation(t *testing.T) {
 		{"the last entry of the log is the job's state", "DELETE FROM job_log WHERE state = 'completed' AND ? IS NOT NULL", "completed"},
 		{"the log holds only transitions that there are", "DELETE FROM job_log WHERE state = 'running' AND job = (SELECT seq FROM jobs WHERE id = ?)", "failed"},
 		{"the log has each claim once", "DELETE FROM job_log WHERE state = 'running' AND job = (SELECT seq FROM jobs WHERE id = ?)", "failed"},
+		{"a queue's counts are those of its jobs", "INSERT INTO queue_counts(queue, state, jobs) SELECT queue, state, 1 FROM jobs WHERE id = ? ON CONFLICT DO UPDATE SET jobs = queue_counts.jobs + 1", "ready"},
 		{"every log entry has its job", "INSERT INTO job_log(job, run, state, created_at) SELECT 999, 0, 'queued', 1 WHERE ? IS NOT NULL", "ready"},
 		{"every run has its job", "UPDATE job_runs SET job_id = 'none' WHERE job_id = ?", "failed"},
 		{"every step has its job, and a run that was claimed", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, created_at, updated_at) VALUES (?, 's', 7, 'done', 1, 1, 1)", "failed"},

@@ -36,7 +36,7 @@ const fieldEnd = "\x1f"
 // no interest. unwatched tables are emptied, too, but no promise is about them.
 var queueTables = []string{"job", "queue", "runner", "limit", "cron"}
 
-var unwatchedTables = []string{"runners"}
+var unwatchedTables = []string{"runners", "queue_counts"} // Verify knows what the counts must be
 
 // unwatched columns are large, and no promise is about them here.
 var unwatched = []string{"payload_json", "result_json", "last_error", "error", "stack", "trace_parent", "created_at", "updated_at"}
@@ -135,7 +135,7 @@ func (s *Store) reset(ctx context.Context, db libsql.DB) error {
 	if s.sequence {
 		b.Exec("DELETE FROM sqlite_sequence")
 	}
-	b.Exec("UPDATE meta SET value = '0' WHERE key = 'log_pruned_to'")
+	b.Exec("UPDATE meta SET value = '0' WHERE key IN ('log_pruned_to', 'log_counted_to')")
 	b.Exec("DELETE FROM sim_log")
 	b.Exec("UPDATE sim_clock SET watching = 1")
 	_, err := db.Write(ctx, &b)
