@@ -164,7 +164,17 @@ func (a *api) plain(r route, answers string, schema any, handler http.HandlerFun
 		pattern += "{$}" // a slash at the end would take in everything below
 	}
 	a.mux.HandleFunc(r.method+" "+pattern, handler)
-	body := map[string]*huma.MediaType{"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(schema), true, "")}}
+	a.describe(r, answers, map[string]*huma.MediaType{"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(schema), true, "")}})
+}
+
+// text is plain for a route that does not answer with JSON.
+func (a *api) text(r route, answers string, handler http.HandlerFunc) {
+	a.patterns = append(a.patterns, r.method+" "+r.path)
+	a.mux.HandleFunc(r.method+" "+r.path, handler)
+	a.describe(r, answers, map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: "string"}}})
+}
+
+func (a *api) describe(r route, answers string, body map[string]*huma.MediaType) {
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary,
 		Responses: map[string]*huma.Response{"200": {Description: answers, Content: body}},

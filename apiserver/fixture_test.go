@@ -86,6 +86,7 @@ func newService(t testing.TB, log io.Writer) (s service, place sqldtest.Place) {
 	return service{
 		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
 		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
+		metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) }), // TestPrometheusReadsTheMetrics has the real page
 		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
 	}, place
 }

@@ -183,6 +183,7 @@ func answered(t *testing.T, r *http.Request, w *httptest.ResponseRecorder, token
 		if to := w.Header().Get("Location"); !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") {
 			t.Errorf("%s: sent on to %q", what, to)
 		}
+	case r.URL.Path == "/metrics" && strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain"):
 	case r.URL.Path == eventsPath && w.Header().Get("Content-Type") == "text/event-stream":
 	case len(body) > 0 && (!json.Valid(body) || w.Header().Get("Content-Type") != "application/json"):
 		t.Errorf("%s: status %d: no JSON: %s %s", what, status, w.Header().Get("Content-Type"), body)

@@ -192,6 +192,27 @@ func TestAProcessWaitsForADatabaseThatIsAway(t *testing.T) {
 	p.get("/v1/jobs").is(200)
 }
 
+func TestPrometheusReadsTheMetrics(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t)
+	send(t, "POST", p.url+"/v1/jobs", strings.NewReader(`{"type":"nobody.knows","queue":"q"}`), "Content-Type", "application/json").is(201)
+	got := p.get("/metrics")
+	if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") {
+		t.Fatalf("%d %v", got.status, got.header)
+	}
+	for _, want := range []string{
+		`postroom_queue_depth{postroom_job_state="queued",postroom_queue_name="q"} 1`, `postroom_queue_depth{postroom_job_state="failed",postroom_queue_name="q"} 0`,
+		`postroom_queue_oldest_waiting_seconds{postroom_queue_name="q"} `, `postroom_queue_paused{postroom_queue_name="q"} 0`, "postroom_runners 0",
+		"postroom_queue_enqueued_total 1", "postroom_database_commit_requests_bucket{", "postroom_database_writer_blocked 0", "process_resident_memory_bytes ", "go_goroutine_count ",
+	} {
+		if !strings.Contains(got.raw, "\n"+want) {
+			t.Errorf("not there: %s", want)
+		}
+	}
+	locked := startProcess(t, "api.token=secret")
+	locked.get("/metrics").problem(401, "unauthorized", "")
+}
+
 func TestAProcessDrainsAndTheSecondSignalHurriesIt(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, "app.drain_delay=1h")

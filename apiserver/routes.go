@@ -26,6 +26,7 @@ type service struct {
 	events     *queue.Events
 	heartbeat  time.Duration // how often a stream of events says something
 	mail       *mail.Store
+	metrics    http.Handler // the page for Prometheus
 	health     httpd.Health
 	log        zerolog.Logger
 	maxBody    int64 // bytes of a JSON body
@@ -34,8 +35,12 @@ type service struct {
 	origins    []string
 }
 
-// probes need no token and are logged at debug.
-var probes = []string{"/healthz", "/livez", "/readyz"}
+// probes need no token. quiet paths, asked again and again by machines, are
+// logged at debug and not traced.
+var (
+	probes = []string{"/healthz", "/livez", "/readyz"}
+	quiet  = append([]string{"/metrics"}, probes...)
+)
 
 // front answers health checks from the first moment, and everything else once
 // the database is open.
@@ -82,7 +87,7 @@ func newHandler(s service) (http.Handler, error) {
 func (s service) wrap(h http.Handler) http.Handler {
 	h = cleanText(h)
 	h = httpd.Guard{Tokens: s.tokens, AllowedOrigins: s.origins, Open: probes}.Wrap(h)
-	h = httpd.Access{Log: s.log, Quiet: probes}.Wrap(h)
+	h = httpd.Access{Log: s.log, Quiet: quiet}.Wrap(h)
 	// The route is known only when the mux has answered; otelhttp reads it
 	// then and names the span after it.
 	h = otelhttp.NewHandler(h, "request", otelhttp.WithSpanNameFormatter(spanName), otelhttp.WithFilter(isTraced))
@@ -106,6 +111,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a.plain(route{id: "healthz", method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", health{}, s.health.Healthz)
 	a.plain(route{id: "livez", method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
 	a.plain(route{id: "readyz", method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
+	a.text(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
 	a.plain(route{id: "index", method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveJSON(index{
 		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz",
 	}))
@@ -153,10 +159,10 @@ func spanName(_ string, r *http.Request) string {
 	return r.Method
 }
 
-// isTraced leaves out probes, which are many, and streams, which last as long
+// isTraced leaves out what machines ask again and again, and streams, which last as long
 // as somebody listens and would pass for slow requests.
 func isTraced(r *http.Request) bool {
-	return r.URL.Path != eventsPath && !slices.Contains(probes, r.URL.Path)
+	return r.URL.Path != eventsPath && !slices.Contains(quiet, r.URL.Path)
 }
 
 // cleanText refuses a path or query that could not be stored: the database

@@ -47,7 +47,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 		return &wrongUse{err}
 	}
 	wiring.WarnOfKeys(cfg, log)
-	flush, err := wiring.StartTelemetry(ctx, cfg, options.Lookup, "", log)
+	page, flush, err := wiring.StartTelemetry(ctx, cfg, options.Lookup, "", log)
 	if err != nil {
 		return &wrongUse{err}
 	}
@@ -58,7 +58,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	var draining atomic.Bool
 	s := service{
 		log: log, health: httpd.Health{DB: wiring.NotOpen{}, Version: version.Version(), Draining: draining.Load},
-		heartbeat: heartbeat, maxBody: cfg.API.MaxBody, maxMessage: cfg.API.MaxMessage,
+		metrics: page, heartbeat: heartbeat, maxBody: cfg.API.MaxBody, maxMessage: cfg.API.MaxMessage,
 		tokens: tokens, origins: cfg.API.AllowedOrigins,
 	}
 	listener, err := httpd.Listen(net.JoinHostPort(cfg.App.Host, strconv.Itoa(cfg.App.Port)), "app.port")
@@ -85,6 +85,9 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 		}()
 		s.health.DB, s.health.Schema = db, schema
 		s.queue = queue.New(db, opt.System, job.Known())
+		if err := s.queue.ObserveDepth(); err != nil {
+			return err
+		}
 		s.mail = mail.NewStore(db, s.queue, wiring.MailPolicy(cfg))
 		s.events = queue.NewEvents(s.queue, func(err error) {
 			if err == nil {

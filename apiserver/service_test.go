@@ -15,7 +15,7 @@ import (
 
 // The routes of this service. What is added to it is added here.
 var everyRoute = slices.Sorted(slices.Values(append(mailRoutes,
-	"GET /", "GET /healthz", "GET /livez", "GET /openapi.json", "GET /readyz", "GET /v1/jobs", "GET /v1/jobs/{id}",
+	"GET /", "GET /healthz", "GET /livez", "GET /metrics", "GET /openapi.json", "GET /readyz", "GET /v1/jobs", "GET /v1/jobs/{id}",
 	"GET /v1/queues", "GET /v1/runners", "POST /v1/jobs", "POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry",
 	"GET /v1/cron", "PUT /v1/cron/{name}", "GET /v1/cron/{name}", "DELETE /v1/cron/{name}",
 	"POST /v1/cron/{name}/pause", "POST /v1/cron/{name}/resume", "POST /v1/cron/{name}/trigger",

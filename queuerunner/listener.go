@@ -23,6 +23,9 @@ const goodbye = 2 * time.Second
 // token, as with the API.
 var probePaths = []string{"/healthz", "/livez", "/readyz"}
 
+// metricsPath is what Prometheus reads, with the token if there is one.
+const metricsPath = "/metrics"
+
 // listener serves the runner's own address. It is bound before the database
 // is open, so that a supervisor can see what the runner waits for.
 type listener struct {
@@ -33,7 +36,7 @@ type listener struct {
 
 // listen binds and serves queue.http_addr; it returns nil when that is empty.
 // The runner is draining once ctx has ended.
-func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version string) (*listener, error) {
+func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version string, metrics http.Handler) (*listener, error) {
 	if cfg.Queue.HTTPAddr == "" {
 		return nil, nil
 	}
@@ -46,7 +49,7 @@ func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version
 		DB: wiring.NotOpen{}, Version: version,
 		Draining: func() bool { return ctx.Err() != nil },
 	})
-	l.server = httpd.NewServer(l.handler(cfg, log), log)
+	l.server = httpd.NewServer(l.handler(cfg, log, metrics), log)
 	go func() {
 		defer close(l.served)
 		if err := l.server.Serve(bound); !errors.Is(err, http.ErrServerClosed) {
@@ -57,7 +60,7 @@ func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version
 	return l, nil
 }
 
-func (l *listener) handler(cfg *config.Loaded, log zerolog.Logger) http.Handler {
+func (l *listener) handler(cfg *config.Loaded, log zerolog.Logger, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	probe := func(path string, answer func(httpd.Health, http.ResponseWriter, *http.Request)) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { answer(*l.state.Load(), w, r) })
@@ -65,8 +68,9 @@ func (l *listener) handler(cfg *config.Loaded, log zerolog.Logger) http.Handler 
 	probe("/healthz", httpd.Health.Healthz)
 	probe("/livez", httpd.Health.Livez)
 	probe("/readyz", httpd.Health.Readyz)
+	mux.Handle("GET "+metricsPath, metrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if slices.Contains(probePaths, r.URL.Path) {
+		if r.URL.Path == metricsPath || slices.Contains(probePaths, r.URL.Path) {
 			w.Header().Set("Allow", "GET, HEAD")
 			httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusMethodNotAllowed, "method_not_allowed", "only GET and HEAD work here"))
 			return
@@ -74,7 +78,7 @@ func (l *listener) handler(cfg *config.Loaded, log zerolog.Logger) http.Handler 
 		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusNotFound, "not_found", "there is nothing here"))
 	})
 	guard := httpd.Guard{Tokens: cfg.API.Accepted(), AllowedOrigins: cfg.API.AllowedOrigins, Open: probePaths}
-	return httpd.WithRequestID(httpd.Access{Log: log, Quiet: probePaths}.Wrap(guard.Wrap(mux)))
+	return httpd.WithRequestID(httpd.Access{Log: log, Quiet: append([]string{metricsPath}, probePaths...)}.Wrap(guard.Wrap(mux)))
 }
 
 // opened lets the health checks ask the database. schema is what the program

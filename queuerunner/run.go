@@ -77,13 +77,13 @@ type runner struct {
 
 // run works until ctx ends, then stops in order; hurry cuts that short.
 func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
-	flush, err := wiring.StartTelemetry(ctx, r.cfg, r.lookup, r.self.ID, r.log)
+	page, flush, err := wiring.StartTelemetry(ctx, r.cfg, r.lookup, r.self.ID, r.log)
 	if err != nil {
 		return wrongUse("%s", err)
 	}
 	defer flush()
 
-	own, err := listen(ctx, r.cfg, r.log, r.self.Version)
+	own, err := listen(ctx, r.cfg, r.log, r.self.Version, page)
 	if err != nil {
 		return err
 	}
@@ -104,6 +104,9 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	}()
 
 	q := queue.New(db, r.sys, r.types)
+	if err := q.ObserveDepth(); err != nil {
+		return err
+	}
 	mailAgent := agent.New(ctx, mail.NewStore(db, q, wiring.MailPolicy(r.cfg)), q, r.log, agent.Config{SyncInterval: r.cfg.Mail.SyncInterval.Duration})
 	if err := r.seedLimits(ctx, q); err != nil {
 		return err

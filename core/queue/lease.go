@@ -44,7 +44,8 @@ type Claimed struct {
 	Payload     json.RawMessage
 	Key         string // idempotency key; "" for none
 	TraceParent string
-	Deadline    time.Time // local end of the lease unless a heartbeat moves it
+	Waited      time.Duration // since it could have been claimed, by the database's clock
+	Deadline    time.Time     // local end of the lease unless a heartbeat moves it
 }
 
 // ClaimRequest says who wants what.
@@ -187,6 +188,7 @@ func claimedRows(rows []libsql.Row, deadline time.Time) []Claimed {
 			Lease: Lease{JobID: r.Str(0), Token: r.Str(13)},
 			Type:  r.Str(1), Queue: r.Str(2), Priority: r.Int(3), Attempt: r.Int(4), MaxAttempts: r.Int(5),
 			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Key: r.Str(14), Deadline: deadline,
+			Waited: time.Duration(r.Int(15)-r.Int(12)-r.Int(3)*boost) * time.Millisecond,
 		}
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
@@ -411,6 +412,7 @@ func (m *model) same(j *modelJob, c queue.Claimed, r queue.ClaimRequest) error {
 	want := queue.Claimed{
 		Lease: queue.Lease{JobID: j.ID, Token: r.Token}, Type: j.Type, Queue: j.Queue, Priority: int64(j.Priority), Attempt: j.attempts + 1,
 		MaxAttempts: int64(j.MaxAttempts), Failures: j.failures, Run: j.claims + 1, Payload: j.Payload, Key: j.Key, Deadline: c.Deadline,
+		Waited: time.Duration(m.now-j.natural()-int64(j.Priority)*30_000) * time.Millisecond,
 	}
 	if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", want) {
 		return fmt.Errorf("claimed as %+v, want %+v", c, want)

@@ -2,7 +2,7 @@
 // runners under leases, and takes back what they became. Every transition is
 // one recorded batch, fenced by the token of the claim; docs/lifecycle.md is
 // its specification, docs/cron.md that of schedules. It may import core/cron,
-// core/job, core/libsql, core/system and the trace helpers of core/telemetry;
+// core/job, core/libsql, core/system and the trace helpers of core/telemetry, and OpenTelemetry's API;
 // it knows nothing of handlers or mail.
 package queue
 
@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -39,11 +41,13 @@ type Queue struct {
 	sys   system.System
 	types job.Types
 	ready chan struct{}
+
+	enqueued metric.Int64Counter
 }
 
 // New returns a queue over db. types fill in what an enqueuer leaves out.
 func New(db libsql.DB, sys system.System, types job.Types) *Queue {
-	return &Queue{db: db, sys: sys, types: types, ready: make(chan struct{}, 1)}
+	return &Queue{db: db, sys: sys, types: types, ready: make(chan struct{}, 1), enqueued: enqueuedCounter()}
 }
 
 // DB is the database under the queue.
@@ -192,7 +196,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 		if _, err := q.db.Merge(ctx, opEnqueueNew, items...); err != nil {
 			return nil, fmt.Errorf("enqueue: %w", err)
 		}
-		q.signal()
+		q.stored(ctx, len(jobs))
 		for i, n := range jobs {
 			out[i].ID = n.ID
 		}
@@ -202,7 +206,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 	if err != nil {
 		return nil, fmt.Errorf("enqueue: %w", err)
 	}
-	q.signal()
+	q.stored(ctx, len(jobs))
 	for i, r := range rows {
 		out[i] = enqueued(r)
 		if !out[i].Duplicate && r.Bool(4) { // the only job: nothing else was stored
@@ -210,6 +214,12 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 		}
 	}
 	return out, nil
+}
+
+// stored tells of jobs that were stored.
+func (q *Queue) stored(ctx context.Context, jobs int) {
+	q.enqueued.Add(ctx, int64(jobs))
+	q.signal()
 }
 
 // isNew is true for a job that nothing stands in the way of: see opEnqueueNew.
@@ -347,7 +357,7 @@ func (q *Queue) Write(ctx context.Context, b *Batch) ([]libsql.Result, error) {
 	}
 	res, err := q.db.Write(ctx, &b.Batch)
 	if err == nil && len(b.jobs) > 0 {
-		q.signal()
+		q.stored(ctx, len(b.jobs))
 	}
 	return res, err
 }

@@ -193,6 +193,15 @@ func (q *Queue) Runners(ctx context.Context) ([]Runner, error) {
 	return out, nil
 }
 
+// liveRunners counts the runners that were heard of just now.
+func (q *Queue) liveRunners(ctx context.Context) (int64, error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlLiveRunners))
+	if err != nil {
+		return 0, fmt.Errorf("count runners: %w", err)
+	}
+	return res[0].Rows[0].Int(0), nil
+}
+
 // jobRow reads a row of jobColumns and its place in the order.
 func jobRow(r libsql.Row) (job.Job, int64) {
 	j := job.Job{

@@ -15,6 +15,9 @@ const isHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 // from when it was stored or, if that is later, from when it becomes due.
 const place = `max(coalesce(j.not_before, 0), j.created_at) - j.priority * 30000`
 
+// boost is how many ms of age a step of priority is worth, as place has it.
+const boost = 30_000
+
 // isLimited is true for the row j when its key has a limit. Such a job waits
 // under wait_key until the key has room: see limits.go.
 const isLimited = `(j.limit_key IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (j.limit_key, '*')))`
@@ -207,7 +210,7 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
 
 const claimColumns = `CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), priority, attempts, max_attempts,
    failures, claims, CAST(payload_json AS BLOB), CAST(trace_parent AS BLOB), seq, created_at,
-   max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB), CAST(idempotency_key AS BLOB)`
+   max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB), CAST(idempotency_key AS BLOB), claimed_at`
 
 // sqlClaimSolo reserves one job that must run alone. It waits in the runner's
 // hands until the other slots have drained; sqlSoloBegins marks that it runs.
@@ -495,6 +498,8 @@ const sqlRunnersForget = `DELETE FROM runners WHERE heartbeat_at < (SELECT ms FR
 
 const sqlRunners = `SELECT CAST(id AS BLOB), CAST(host AS BLOB), pid, CAST(version AS BLOB), CAST(queues_json AS BLOB),
  CAST(types_json AS BLOB), concurrency, started_at, heartbeat_at FROM runners ORDER BY started_at, id`
+
+const sqlLiveRunners = `SELECT count(*) FROM runners WHERE heartbeat_at > (SELECT ms FROM db_clock) - ` + silentRunner
 
 // sqlUnknownTypes lists the types of claimable jobs that no runner has
 // registered.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -67,6 +68,7 @@ type Telemetry struct {
 	tracers *sdktrace.TracerProvider
 	meters  *sdkmetric.MeterProvider
 	queue   *spanQueue // nil when no spans are exported
+	page    http.Handler
 	bound   time.Duration
 
 	shutdown    sync.Once
@@ -128,7 +130,12 @@ func build(ctx context.Context, cfg Config, log zerolog.Logger, handler *errorHa
 		sdktrace.WithResource(res),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.SampleRatio))),
 	}
-	meterOptions := []sdkmetric.Option{sdkmetric.WithResource(res)}
+	reader, page, err := newPage(log)
+	if err != nil {
+		return nil, err
+	}
+	t.page = page
+	meterOptions := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(reader)}
 	if toTraces != nil {
 		exporter, err := toTraces.spanExporter(ctx)
 		if err != nil {
@@ -146,18 +153,20 @@ func build(ctx context.Context, cfg Config, log zerolog.Logger, handler *errorHa
 	}
 	t.tracers = sdktrace.NewTracerProvider(traceOptions...)
 	t.meters = sdkmetric.NewMeterProvider(meterOptions...)
-	if toMetrics != nil {
-		err := errors.Join(
-			otelruntime.Start(otelruntime.WithMeterProvider(t.meters)),
-			t.queue.observe(t.meters.Meter(scope)),
-		)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("runtime metrics: %w", err), t.Shutdown(ctx))
-		}
+	err = errors.Join(
+		otelruntime.Start(otelruntime.WithMeterProvider(t.meters)),
+		t.queue.observe(t.meters.Meter(scope)),
+	)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("runtime metrics: %w", err), t.Shutdown(ctx))
 	}
 	log.Debug().Str("traces", toTraces.String()).Str("metrics", toMetrics.String()).Msg("telemetry started")
 	return t, nil
 }
+
+// Metrics is the page on which Prometheus reads the metrics. Who may read it
+// is for its listener to say.
+func (t *Telemetry) Metrics() http.Handler { return t.page }
 
 // Loss counts the spans that did not arrive.
 type Loss struct {

@@ -29,9 +29,12 @@ const closeBound = 5 * time.Second
 
 // Open opens the database for a service, brings its schema up to date if the
 // configuration says so, puts the rehearsed faults on it and watches its write
-// lock. It also returns the schema that this program needs. A database that is
+// lock and its commits. It also returns the schema that this program needs. A database that is
 // away is waited for until ctx ends; one that no waiting mends is an error.
 func Open(ctx context.Context, cfg *config.Loaded, opt libsql.Options, log zerolog.Logger) (db libsql.DB, schema int64, err error) {
+	if opt.OnCommit, opt.OnError, err = storageMetrics(); err != nil {
+		return nil, 0, err
+	}
 	var st libsql.SchemaStatus
 	err = Persist(ctx, opt.System, log, "open the database", func() (err error) {
 		if cfg.Database.AutoMigrate {

@@ -7,6 +7,7 @@ package wiring
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/rs/zerolog"
 
@@ -29,9 +30,10 @@ func WarnOfKeys(cfg *config.Loaded, log zerolog.Logger) {
 }
 
 // StartTelemetry starts what the configuration asks for. instance names this
-// start of the program; it may be empty. stop flushes within a bound of its
-// own, also when ctx has ended. An error is one of the configuration.
-func StartTelemetry(ctx context.Context, cfg *config.Loaded, lookup func(string) (string, bool), instance string, log zerolog.Logger) (stop func(), err error) {
+// start of the program; it may be empty. page is where Prometheus reads the
+// metrics. stop flushes within a bound of its own, also when ctx has ended. An
+// error is one of the configuration.
+func StartTelemetry(ctx context.Context, cfg *config.Loaded, lookup func(string) (string, bool), instance string, log zerolog.Logger) (page http.Handler, stop func(), err error) {
 	t := cfg.Telemetry
 	tel, err := telemetry.Start(ctx, telemetry.Config{
 		ServiceName: cfg.App.ServiceName, Version: version.Version(), Environment: cfg.App.Env, InstanceID: instance,
@@ -39,9 +41,9 @@ func StartTelemetry(ctx context.Context, cfg *config.Loaded, lookup func(string)
 		Lookup: lookup,
 	}, log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func() {
+	return tel.Metrics(), func() {
 		if err := tel.Shutdown(context.WithoutCancel(ctx)); err != nil {
 			log.Warn().Err(err).Msg("telemetry was not flushed")
 		}

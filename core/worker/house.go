@@ -215,7 +215,7 @@ func (w *Worker) rescue(ctx context.Context) error {
 		}
 		w.note("rescue", err)
 		for _, r := range rescued {
-			w.metrics.finished(r.Type, "rescued")
+			w.metrics.ended(r.Type, "rescued")
 			line := w.log.Warn()
 			if r.State == job.Failed {
 				line = w.log.Error()

@@ -29,7 +29,8 @@ type activeRun struct {
 	cancel  context.CancelCauseFunc
 	log     zerolog.Logger
 	steps   *step.Recorder
-	over    bool // the handler has returned; guarded by the worker's mu
+	took    time.Duration // what the handler did
+	over    bool          // the handler has returned; guarded by the worker's mu
 
 	mu       sync.Mutex
 	deadline time.Time // local end of the lease
@@ -64,6 +65,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 	} else {
 		ctx = telemetry.ContextWithTraceParent(ctx, c.TraceParent)
 	}
+	w.metrics.claimed(c.Type, c.Waited)
 	worker := ctx
 	ctx, span := telemetry.QueueJob(ctx, info)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -137,8 +139,9 @@ func (w *Worker) work(r *activeRun) error {
 	var result any
 	var stack string
 	var err error
-	if w.sys.Now().Before(r.leaseEnds()) {
+	if began := w.sys.Now(); began.Before(r.leaseEnds()) {
 		result, stack, err = w.protect(handlerCtx, r, run)
+		r.took = w.sys.Now().Sub(began)
 	} else { // the claim's reply came so late that another may have the job
 		r.cancel(queue.ErrLeaseLost)
 		err = queue.ErrLeaseLost
@@ -147,7 +150,7 @@ func (w *Worker) work(r *activeRun) error {
 		if err != nil {
 			r.log.Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")
 		}
-		w.metrics.finished(c.Type, string(queue.Completed))
+		w.metrics.ran(c.Type, string(queue.Completed), r.took)
 		r.log.Debug().Ctx(r.ctx).Msg("job completed")
 		return nil
 	}
@@ -222,7 +225,7 @@ func (w *Worker) store(r *activeRun, o queue.Outcome) {
 		state, err := w.q.Finish(ctx, r.claimed.Lease, o)
 		switch {
 		case errors.Is(err, queue.ErrLeaseLost):
-			w.metrics.finished(r.claimed.Type, "lease_lost")
+			w.metrics.ended(r.claimed.Type, "lease_lost")
 			r.log.Warn().Ctx(ctx).Str("outcome", string(o.Kind)).Str("error", o.Error).Msg("the lease was lost before the outcome could be stored; nothing was changed")
 			return
 		case libsql.ClassOf(err) == libsql.Invalid || libsql.ClassOf(err) == libsql.Constraint:
@@ -249,10 +252,13 @@ func (w *Worker) store(r *activeRun, o queue.Outcome) {
 // report writes the run's one log line.
 func (w *Worker) report(r *activeRun, o queue.Outcome, state job.State) {
 	outcome := string(o.Kind)
-	if state == job.Canceled {
-		outcome = "canceled"
+	switch {
+	case state == job.Canceled || state == job.Failed:
+		outcome = string(state)
+	case o.Kind == queue.Failed:
+		outcome = "retried"
 	}
-	w.metrics.finished(r.claimed.Type, outcome)
+	w.metrics.ran(r.claimed.Type, outcome, r.took)
 	switch {
 	case state == job.Failed:
 		r.log.Error().Ctx(r.ctx).Str("error", o.Error).Msg("job failed")
