@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -175,5 +178,41 @@ func TestTheLogHasOneLinePerRequest(t *testing.T) {
 	}
 	if strings.Contains(log, "in-the-") {
 		t.Errorf("the log tells too much:\n%s", log)
+	}
+}
+
+// A route that a page names is there.
+func TestPagesNameRoutesThatExist(t *testing.T) {
+	t.Parallel()
+	a, err := service{health: httpd.Health{Version: "test"}, log: zerolog.Nop()}.routes(http.NewServeMux())
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	variable := regexp.MustCompile(`\{\w+\}|<\w+>|\$\w+|\b[A-Z]+\b`) // however a page writes it
+	for _, p := range a.patterns {
+		method, path, _ := strings.Cut(p, " ")
+		there[method+" "+variable.ReplaceAllString(path, "*")] = true
+	}
+	named := regexp.MustCompile("\\b(GET|POST|PUT|PATCH|DELETE) (/(?:v1|healthz|livez|readyz|metrics|openapi)[^\\s`?,;)]*)")
+	paths, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range append(paths, "../README.md", "../CHANGELOG.md", "../CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			route := m[1] + " " + variable.ReplaceAllString(strings.TrimRight(m[2], ".:"), "*")
+			if found++; !there[route] {
+				t.Errorf("%s names %s, which does not exist", page, m[0])
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d routes were found", found)
 	}
 }

@@ -13,7 +13,6 @@ import (
 // is.
 func TestPagesNameTestsThatExist(t *testing.T) {
 	t.Parallel()
-	const top = "../../.."
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)[A-Z]\w*)\(`)
 	named := regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z]\\w+)`")
 	there := map[string]bool{}
