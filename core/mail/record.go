@@ -2,10 +2,7 @@ package mail
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -60,34 +57,45 @@ type Arrival struct {
 	Verdict *Verdict  // nil when the rules were not asked
 }
 
-// RecordMessages stores messages, their threads and words, and what the rules
-// say about them. However many they are, it is a few statements.
-func (s *Store) RecordMessages(ctx context.Context, b *queue.Batch, accountID, queueName string, list []Arrival) {
+// StoreMessages stores messages, their threads and words, and what the rules
+// say about them. However many they are, it is a few statements. write applies
+// a batch that begins with what record adds to it; it is called again when the
+// threads are no longer as they were when they were looked up.
+func (s *Store) StoreMessages(ctx context.Context, accountID, queueName string, list []Arrival, write func(record func(*queue.Batch)) error) error {
 	if len(list) == 0 {
-		return
+		return write(func(*queue.Batch) {})
 	}
-	ties := s.ties(list)
-	b.Exec(sqlNewThreads, accountID, string(job.Payload(ties)))
-	for _, t := range ties {
-		if len(t.IDs) > 1 { // one id alone ties nothing together
-			ids := string(job.Payload(t.IDs))
-			b.Exec(sqlJoinMessages, accountID, ids)
-			b.Exec(sqlJoinThreads, accountID, ids)
-			b.Exec(sqlJoinIDs, accountID, ids)
+	for n := 1; ; n++ {
+		t, err := s.lookThreads(ctx, accountID, list)
+		if err != nil {
+			return err
+		}
+		place := -1
+		err = write(func(b *queue.Batch) {
+			place = b.Len()
+			t.guard(b, accountID)
+			s.recordMessages(ctx, b, accountID, queueName, list, t)
+		})
+		if place < 0 || libsql.GuardIndex(err) != place || n == threadLooks {
+			return err
 		}
 	}
-	b.Exec(sqlNewIDs, accountID, string(job.Payload(ties)))
-	rows, texts, ids, own := make([][]any, len(list)), make([][]any, len(list)), make([]string, len(list)), make([]string, len(ties))
+}
+
+// threadLooks is how often messages are tried to be stored whose threads
+// others change at the same time.
+const threadLooks = 20
+
+func (s *Store) recordMessages(ctx context.Context, b *queue.Batch, accountID, queueName string, list []Arrival, t *threading) {
+	t.record(b, accountID, list)
+	rows, texts, ids := make([][]any, len(list)), make([][]any, len(list)), make([]string, len(list))
 	for i, a := range list {
 		m := a.Message
-		rows[i], ids[i] = a.row(accountID), a.ID
+		rows[i], ids[i] = a.row(accountID, t.of[i]), a.ID
 		texts[i] = []any{a.ID, words(m.FromName + " " + m.FromEmail), words(m.Subject), words(m.Text(maxWords))}
 	}
-	for i, t := range ties {
-		own[i] = t.Own
-	}
 	insert(b, sqlInsertMessages, rows)
-	b.Exec(sqlThreadSummaries, accountID, string(job.Payload(own)))
+	t.summarize(b)
 	b.Exec(sqlInsertDocs, string(job.Payload(ids)))
 	insert(b, sqlInsertWords, texts)
 	var verdicts []MessageVerdict
@@ -99,8 +107,20 @@ func (s *Store) RecordMessages(ctx context.Context, b *queue.Batch, accountID, q
 	s.RecordVerdicts(ctx, b, verdicts)
 }
 
+// receivedOr is when the message was received, by its own account or else by
+// its file.
+func (a *Arrival) receivedOr(unknown int64) int64 {
+	switch {
+	case !a.Message.Date.IsZero():
+		return a.Message.Date.UnixMilli()
+	case !a.Time.IsZero():
+		return a.Time.UnixMilli()
+	}
+	return unknown
+}
+
 // row is the message's row, without the times.
-func (a *Arrival) row(accountID string) []any {
+func (a *Arrival) row(accountID, thread string) []any {
 	m := a.Message
 	var received, internal any
 	if !a.Time.IsZero() {
@@ -115,60 +135,11 @@ func (a *Arrival) row(accountID string) []any {
 		Attachments: append([]message.Attachment{}, m.Attachments...), Notes: append([]string{}, m.Notes...),
 	}
 	return []any{
-		a.ID, accountID, threadIDs(m, a.File.Unique)[0], a.File.Unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
+		a.ID, accountID, thread, a.File.Unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
 		addresses(m.To), addresses(m.Cc), addresses(m.Bcc), blob(m.Subject), blob(m.Snippet), received, internal,
 		string(job.Payload(m.Headers)), m.Size, hex.EncodeToString(m.SHA256[:]), string(job.Payload(raw)),
 		m.BodyPlain, m.BodyHTML, null(m.Automatic), a.File.dirHash(), a.File.nameHash(),
 	}
-}
-
-// insert records a statement that inserts rows; %s in it is their values.
-func insert(b *queue.Batch, sql string, rows [][]any) {
-	if len(rows) == 0 {
-		return
-	}
-	row := "(?" + strings.Repeat(", ?", len(rows[0])-1) + ")"
-	values := "VALUES " + row + strings.Repeat(", "+row, len(rows)-1)
-	b.Exec(fmt.Sprintf(sql, values), slices.Concat(rows...)...)
-}
-
-// tie is what belongs to one thread because its messages name each other.
-type tie struct {
-	Own    string   `json:"own"` // of the first of the messages
-	IDs    []string `json:"ids"`
-	Thread string   `json:"thread"` // a new thread's id, for when none is known
-}
-
-// ties brings together the messages that name each other.
-func (s *Store) ties(list []Arrival) []tie {
-	var all [][]string // the ids of each tie; of one that another took in, none
-	of := map[string]int{}
-	for _, a := range list {
-		mine := len(all)
-		all = append(all, nil)
-		for _, id := range threadIDs(a.Message, a.File.Unique) {
-			other, known := of[id]
-			switch {
-			case !known:
-				of[id] = mine
-				all[mine] = append(all[mine], id)
-			case other != mine: // the earlier takes the later in
-				into, from := min(mine, other), max(mine, other)
-				for _, id := range all[from] {
-					of[id] = into
-				}
-				all[into], all[from] = append(all[into], all[from]...), nil
-				mine = into
-			}
-		}
-	}
-	var out []tie
-	for _, ids := range all {
-		if len(ids) > 0 {
-			out = append(out, tie{Own: ids[0], IDs: ids, Thread: s.q.NewID()})
-		}
-	}
-	return out
 }
 
 // RecordClassify stores the job that judges a message.
@@ -188,32 +159,6 @@ func addresses(list []message.Address) string {
 		list = []message.Address{}
 	}
 	return string(job.Payload(list))
-}
-
-// maxAncestors bounds how many threads a message can tie together.
-const maxAncestors = 40
-
-// threadIDs is what ties messages together: the message's own id (or, without
-// one, its unique name) first, the one it answers, and the ends of its
-// references.
-func threadIDs(m *message.Message, unique string) []string {
-	own := m.MessageID
-	if own == "" {
-		own = unique
-	}
-	ids := append([]string{own}, m.InReplyTo...)
-	refs := m.References
-	if len(refs) > maxAncestors {
-		refs = append(refs[:1:1], refs[len(refs)-maxAncestors+1:]...) // the root and the nearest
-	}
-	ids = append(ids, refs...)
-	for i, id := range ids {
-		if len(id) > 500 { // a hostile header need not fill the index
-			sum := sha256.Sum256([]byte(id))
-			ids[i] = "sha256-" + hex.EncodeToString(sum[:])
-		}
-	}
-	return ids[:min(len(ids), maxAncestors+2)]
 }
 
 // RecordDelivered deletes the bytes of a posted message: they lie in the

@@ -83,41 +83,42 @@ const (
 
 	sqlMessageID = `SELECT CAST(id AS BLOB) FROM messages WHERE account_id = ? AND provider_message_id = ?`
 
-	// threadOf finds, of the threads that any of a message's ids belongs to,
-	// the oldest. Arguments: 1 account, 2 ids (JSON).
-	threadsOf = `FROM thread_ids WHERE account_id = ?1 AND message_id IN (SELECT value FROM json_each(?2))`
-	threadOf  = `(SELECT min(thread_id) ` + threadsOf + `)`
-	others    = `(SELECT thread_id ` + threadsOf + ` AND thread_id <> ` + threadOf + `)`
+	// sqlThreadsOf finds the threads of ids (2, JSON) of an account (1).
+	sqlThreadsOf = `SELECT e.key, CAST(t.thread_id AS BLOB) FROM json_each(?2) AS e
+ CROSS JOIN thread_ids AS t ON t.account_id = ?1 AND t.message_id = e.value`
 
-	// Messages' ids may tie threads together that were apart until one of them
-	// was seen: the oldest takes the others in. Ties (2, JSON) have no id in
-	// common.
-	sqlNewThreads = `INSERT INTO threads(id, account_id, provider_thread_id, created_at, updated_at)
- SELECT e.value->>'thread', ?1, e.value->>'own', c.ms, c.ms FROM json_each(?2) AS e, db_clock AS c WHERE NOT EXISTS (
-   SELECT 1 FROM thread_ids WHERE account_id = ?1 AND message_id IN (SELECT value FROM json_each(e.value->'ids')))`
-	sqlJoinMessages = `UPDATE messages SET thread_id = ` + threadOf + `, updated_at = c.ms FROM db_clock AS c WHERE thread_id IN ` + others
-	sqlJoinThreads  = `DELETE FROM threads WHERE id IN ` + others
-	sqlJoinIDs      = `UPDATE thread_ids SET thread_id = ` + threadOf + `, updated_at = c.ms FROM db_clock AS c WHERE thread_id IN ` + others
-	sqlNewIDs       = `WITH ties AS MATERIALIZED (SELECT e.value->'ids' AS ids, coalesce((
-   SELECT min(thread_id) FROM thread_ids WHERE account_id = ?1 AND message_id IN (SELECT value FROM json_each(e.value->'ids'))), e.value->>'thread') AS thread
-   FROM json_each(?2) AS e)
- INSERT INTO thread_ids(account_id, message_id, thread_id, created_at, updated_at)
- SELECT ?1, i.value, t.thread, c.ms, c.ms FROM ties AS t, json_each(t.ids) AS i, db_clock AS c WHERE true ON CONFLICT DO NOTHING`
+	// sqlGuardThreads raises an error when the threads of ids are not those of
+	// a JSON array of pairs (2).
+	sqlGuardThreads = `SELECT length(json(iif(NOT EXISTS (SELECT 1 FROM json_each(?2) AS e
+   LEFT JOIN thread_ids AS t ON t.account_id = ?1 AND t.message_id = e.value->>0 WHERE t.thread_id IS NOT (e.value->>1)), '{}', 'other threads')))`
+
+	sqlInsertThreads = `INSERT INTO threads(id, account_id, provider_thread_id, subject, snippet, last_message_at, created_at, updated_at)
+ SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, c.ms, c.ms FROM (%s) AS v, db_clock AS c`
+
+	// Threads that turn out to be one: a JSON array of pairs, of which the
+	// second takes the first in.
+	sqlJoinMessages = `UPDATE messages SET thread_id = e.value->>1, updated_at = c.ms
+ FROM db_clock AS c, json_each(?) AS e WHERE messages.thread_id = e.value->>0`
+	sqlJoinIDs = `UPDATE thread_ids SET thread_id = e.value->>1, updated_at = c.ms
+ FROM db_clock AS c, json_each(?2) AS e WHERE thread_ids.thread_id = e.value->>0 AND account_id = ?1`
+	sqlJoinThreads = `DELETE FROM threads WHERE id IN (SELECT value->>0 FROM json_each(?))`
+
+	sqlInsertIDs = `INSERT INTO thread_ids(account_id, message_id, thread_id, created_at, updated_at)
+ SELECT ?1, e.value->>0, e.value->>1, c.ms, c.ms FROM json_each(?2) AS e, db_clock AS c`
 
 	// sqlThreadSummaries: the subject is the first message's, the rest the
-	// last's. Arguments: 1 account, 2 an id of each thread (JSON).
+	// last's. The argument is threads (JSON).
 	sqlThreadSummaries = `UPDATE threads SET updated_at = c.ms,
    subject = (SELECT m.subject FROM messages AS m WHERE m.thread_id = threads.id ORDER BY m.received_at, m.id LIMIT 1),
    snippet = (SELECT m.snippet FROM messages AS m WHERE m.thread_id = threads.id ORDER BY m.received_at DESC, m.id DESC LIMIT 1),
    last_message_at = (SELECT coalesce(max(m.received_at), 0) FROM messages AS m WHERE m.thread_id = threads.id)
- FROM db_clock AS c WHERE id IN (SELECT thread_id ` + threadsOf + `)`
+ FROM db_clock AS c WHERE id IN (SELECT value FROM json_each(?))`
 
-	// %s is rows; the third column is one of the ids of the message's thread.
+	// %s is rows.
 	sqlInsertMessages = `INSERT INTO messages(id, account_id, thread_id, provider_message_id, rfc822_message_id, from_email,
    from_name, to_json, cc_json, bcc_json, subject, snippet, received_at, internal_date, headers_json, size_bytes,
    content_sha256, raw_json, body_plain, body_html, automatic, file_dir, file_name, created_at, updated_at)
- SELECT v.column1, v.column2, (SELECT thread_id FROM thread_ids WHERE account_id = v.column2 AND message_id = v.column3),
-   v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14,
+ SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14,
    v.column15, v.column16, v.column17, v.column18, v.column19, v.column20, v.column21, v.column22, v.column23, c.ms, c.ms
  FROM (%s) AS v, db_clock AS c WHERE true ON CONFLICT(account_id, provider_message_id) DO NOTHING`
 

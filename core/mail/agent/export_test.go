@@ -8,6 +8,9 @@ import (
 	"github.com/postroom/postroom/core/queue"
 )
 
+// ScanBatch is how many names are looked up at a time.
+const ScanBatch = scanBatch
+
 // CrashAt has every action stop with fn's error when it reaches a point, as a
 // crash there would stop it.
 func (a *Agent) CrashAt(fn func(ctx context.Context, point, actionID string) error) { a.crash = fn }

@@ -161,15 +161,16 @@ func (im *importer) flush(ctx context.Context, end bool) error {
 	if len(im.items) > 0 {
 		position = im.items[len(im.items)-1].Position
 	}
-	fill := func(b *queue.Batch) {
-		im.store.RecordMessages(ctx, b, accountID, im.queue, arrived)
-		im.store.RecordProgress(b, &task, position)
-	}
-	if end {
-		err = im.job.Commit(ctx, map[string]any{"read": task.Done, "taken_in": task.Changed, "problems": task.Problems}, fill)
-	} else {
-		err = im.job.Write(ctx, fill)
-	}
+	err = im.store.StoreMessages(ctx, accountID, im.queue, arrived, func(record func(*queue.Batch)) error {
+		fill := func(b *queue.Batch) {
+			record(b)
+			im.store.RecordProgress(b, &task, position)
+		}
+		if end {
+			return im.job.Commit(ctx, map[string]any{"read": task.Done, "taken_in": task.Changed, "problems": task.Problems}, fill)
+		}
+		return im.job.Write(ctx, fill)
+	})
 	if err != nil {
 		return err
 	}

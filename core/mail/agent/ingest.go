@@ -58,21 +58,20 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	case errors.Is(err, maildir.ErrGone):
 		// Somebody deleted it between the listing and now: nothing to take in.
 		return map[string]any{"message_id": nil, "note": "message_gone"}, nil
-	case errors.Is(err, maildir.ErrTooLarge), errors.Is(err, maildir.ErrNotRegular):
-		return nil, job.Fatal(err)
 	case err != nil:
 		return nil, err
 	}
 	m := message.Parse(raw)
 	id := a.q.NewID()
-	return nil, j.Commit(ctx, map[string]any{"message_id": id, "notes": len(m.Notes)}, func(b *queue.Batch) {
-		a.store.RecordMessages(ctx, b, p.AccountID, cfg.Queue, []mail.Arrival{{
-			ID: id, Message: m, File: fileOf(entry), Time: fileTime(entry),
-		}})
-		a.store.RecordClassify(b, id, p.AccountID, cfg.Queue)
-		if p.Posted {
-			a.store.RecordDelivered(b, j.ID())
-		}
+	arrived := []mail.Arrival{{ID: id, Message: m, File: fileOf(entry), Time: fileTime(entry)}}
+	return nil, a.store.StoreMessages(ctx, p.AccountID, cfg.Queue, arrived, func(record func(*queue.Batch)) error {
+		return j.Commit(ctx, map[string]any{"message_id": id, "notes": len(m.Notes)}, func(b *queue.Batch) {
+			record(b)
+			a.store.RecordClassify(b, id, p.AccountID, cfg.Queue)
+			if p.Posted {
+				a.store.RecordDelivered(b, j.ID())
+			}
+		})
 	})
 }
 

@@ -13,32 +13,54 @@ import (
 
 // How much is taken in with one commit.
 const (
-	intakeBatch = 500
+	intakeBatch = 1000
 	intakeBytes = 8 << 20
 	// intakeEach is the largest message that is taken in together with others.
 	intakeEach = 1 << 20
 )
 
 // takeIn reads, judges and stores messages that lie in the Maildir, many in a
-// commit; while one is committed the next are read. It returns the names of
-// those that want a job of their own: they are large, or cannot be read now.
+// commit; while one is committed the next are read, those of a later call, too.
+// It returns the names of those that want a job of their own: they are large,
+// or cannot be read now.
 func (s *scan) takeIn(ctx context.Context, entries []maildir.Entry) (left []string, err error) {
-	committed := make(chan error, 1)
-	committed <- nil
-	for len(entries) > 0 && err == nil {
+	for len(entries) > 0 {
 		var list []mail.Arrival
 		var rest []string
 		list, rest, entries, err = s.read(ctx, entries)
 		left = append(left, rest...)
-		if before := <-committed; err == nil {
+		if before := s.stored(); err == nil {
 			err = before
 		}
 		if err != nil {
 			return nil, err
 		}
-		go func() { committed <- s.store(ctx, list) }()
+		s.storing = &storing{names: make(map[string]bool, len(list)), done: make(chan error, 1)}
+		for _, a := range list {
+			s.storing.names[a.File.Unique] = true
+		}
+		go func(to chan<- error, found int) { to <- s.store(ctx, list, found) }(s.storing.done, s.found+len(list))
 	}
-	return left, <-committed
+	return left, nil
+}
+
+// storing is messages of which no look-up tells yet: they are being committed.
+type storing struct {
+	names map[string]bool
+	done  chan error
+}
+
+// stored waits for what is being committed.
+func (s *scan) stored() error {
+	if s.storing == nil {
+		return nil
+	}
+	err := <-s.storing.done
+	if err == nil {
+		s.found += len(s.storing.names)
+	}
+	s.storing = nil
+	return err
 }
 
 // read reads and judges the messages of the next commit.
@@ -72,7 +94,7 @@ func (s *scan) read(ctx context.Context, entries []maildir.Entry) (list []mail.A
 
 // store commits messages together with their names, so that no job is ever
 // stored for them.
-func (s *scan) store(ctx context.Context, list []mail.Arrival) error {
+func (s *scan) store(ctx context.Context, list []mail.Arrival, found int) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -80,15 +102,13 @@ func (s *scan) store(ctx context.Context, list []mail.Arrival) error {
 	for i, a := range list {
 		names[i] = a.File.Unique
 	}
-	err := s.write(ctx, func(b *queue.Batch) {
-		s.agent.store.HoldNames(b, s.account.ID, names, s.jobID)
-		s.agent.store.RecordMessages(ctx, b, s.account.ID, s.queue, list)
-		s.agent.store.RecordAccountState(b, s.account.ID, map[string]any{"taking_in": s.found + len(list)})
+	return s.agent.store.StoreMessages(ctx, s.account.ID, s.queue, list, func(record func(*queue.Batch)) error {
+		return s.write(ctx, func(b *queue.Batch) {
+			record(b)
+			s.agent.store.HoldNames(b, s.account.ID, names, s.jobID)
+			s.agent.store.RecordAccountState(b, s.account.ID, map[string]any{"taking_in": found})
+		})
 	})
-	if err == nil {
-		s.found += len(list)
-	}
-	return err
 }
 
 // errPaused ends what takes mail in when its account is paused.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/mail/agent"
 	"github.com/postroom/postroom/core/mail/maildir"
 	"github.com/postroom/postroom/core/mail/message"
 )
@@ -20,15 +21,21 @@ import (
 func TestAMailboxThatIsThereComesInManyAtATime(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
-	r.rule(mail.NewRule{Name: "fives", ActionType: "apply_label", ActionParameters: json.RawMessage(`{"label":"five"}`), Conditions: json.RawMessage(`{"op":"subject_regex","value":"5$"}`)})
-	const n = 700
+	r.rule(mail.NewRule{Name: "fives", ActionType: "apply_label", ActionParameters: json.RawMessage(`{"label":"five"}`), Conditions: json.RawMessage(`{"op":"subject_regex","value":"55$"}`)})
+	const n = 2500 // three commits
 	for i := range n {
 		raw := fmt.Sprintf("Subject: number %d\nMessage-ID: <%d@x>\nIn-Reply-To: <%d@x>\n\nbody of %d", i, i, i/2, i)
 		if i == 7 {
 			raw += strings.Repeat(" large", 1<<18)
 		}
-		if err := os.WriteFile(filepath.Join(r.dir.Path(), "cur", fmt.Sprintf("%d.host:2,S", i)), []byte(raw), 0o600); err != nil {
-			t.Fatal(err)
+		names := []string{fmt.Sprintf("%d.host:2,S", i)}
+		if i%500 == 6 { // another program has left a copy
+			names = append(names, fmt.Sprintf("%d.host:2,ST", i))
+		}
+		for _, name := range names {
+			if err := os.WriteFile(filepath.Join(r.dir.Path(), "cur", name), []byte(raw), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	stop := r.run()
@@ -37,8 +44,8 @@ func TestAMailboxThatIsThereComesInManyAtATime(t *testing.T) {
 	if got := r.count("SELECT count(*) FROM jobs WHERE type IN ('message.ingest', 'message.classify')"); got != 2 {
 		t.Errorf("%d jobs for single messages, want those of the large one", got)
 	}
-	if got := r.count("SELECT count(*) FROM message_labels WHERE label = 'five'"); got != n/10 {
-		t.Errorf("%d labels, want %d", got, n/10)
+	if got := r.count("SELECT count(*) FROM message_labels WHERE label = 'five'"); got != n/100 {
+		t.Errorf("%d labels, want %d", got, n/100)
 	}
 	if got := r.count("SELECT count(DISTINCT thread_id) FROM messages"); got != 1 {
 		t.Errorf("%d threads, want one", got)
@@ -46,7 +53,7 @@ func TestAMailboxThatIsThereComesInManyAtATime(t *testing.T) {
 	if m := found[0]; string(m.Labels) == "" || m.Decision == nil || r.place(m.ID) != (mail.Place{Flags: "S"}) {
 		t.Errorf("%+v", m)
 	}
-	words, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Query: `"body of 699"`}, mail.PageOf{Limit: 10})
+	words, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Query: `"body of 2345"`}, mail.PageOf{Limit: 10})
 	if err != nil || len(words) != 1 {
 		t.Errorf("%d found, %v", len(words), err)
 	}
@@ -61,6 +68,27 @@ func TestAMailboxThatIsThereComesInManyAtATime(t *testing.T) {
 	r.syncer(t)()
 	if got := r.count("SELECT count(*) FROM jobs WHERE type = 'message.ingest'"); got != 1 {
 		t.Errorf("%d jobs after another look", got)
+	}
+}
+
+// Another program has left a copy of a message, whose name comes up while the
+// message is being committed.
+func TestACopyOfAMessageThatIsBeingCommitted(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	const n = agent.ScanBatch + 200
+	names := []string{fmt.Sprintf("%04d:2,ST", agent.ScanBatch-1)}
+	for i := range n {
+		names = append(names, fmt.Sprintf("%04d:2,S", i))
+	}
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(r.dir.Path(), "cur", name), []byte("Subject: x\n\ny"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.syncer(t)()
+	if got := r.count("SELECT count(*) FROM messages"); got != n {
+		t.Errorf("%d messages, want %d", got, n)
 	}
 }
 
@@ -145,4 +173,21 @@ func TestTheRulesSayTheSameBeforeAndAfterAMessageIsStored(t *testing.T) {
 	if len(byRule) < 5 {
 		t.Errorf("only these rules matched: %v", byRule)
 	}
+}
+
+// BenchmarkFirstSync takes a mailbox of b.N messages in.
+func BenchmarkFirstSync(b *testing.B) {
+	r := setupFor(b)
+	for i := range b.N {
+		raw := fmt.Sprintf("From: Person %d <p%d@example.com>\nSubject: number %d\nMessage-ID: <%d@x>\nIn-Reply-To: <%d@x>\n\n%s", i%500, i%500, i, i, i-i%3, strings.Repeat("some words of text\n", 30))
+		if err := os.WriteFile(filepath.Join(r.dir.Path(), "cur", fmt.Sprintf("%d.M%dP7.host:2,S", 1600000000+i, i)), []byte(raw), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	look := r.syncer(b)
+	used := cpuTime(b)
+	b.ResetTimer()
+	look()
+	b.StopTimer()
+	b.ReportMetric(float64((cpuTime(b)-used).Microseconds())/float64(b.N), "cpu-us/op")
 }

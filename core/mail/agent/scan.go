@@ -18,6 +18,10 @@ const (
 	// scanBatch is how many names are looked up, and how many jobs stored, at
 	// a time.
 	scanBatch = 1000
+	// scanSort is how many new names are brought into their order, in which
+	// they touch few pages of an index together; as a directory lists them they
+	// touch one each.
+	scanSort = 200_000
 	// few is how many new messages of those get a job each. More are taken in
 	// at once: that is a mailbox that comes in, not mail.
 	few = 100
@@ -40,6 +44,7 @@ type scan struct {
 
 	seen    []mail.SeenFolder
 	missing []missing
+	storing *storing
 
 	found, moved, gone, problems, listed int
 }
@@ -183,16 +188,22 @@ func (s *scan) believe(ctx context.Context, at map[maildir.Sub]int64) error {
 }
 
 // list reads one directory.
-func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) error {
+func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) (err error) {
+	defer func() {
+		if before := s.stored(); err == nil {
+			err = before
+		}
+	}()
 	s.listed++
 	before, err := s.agent.known.of(ctx, s.agent.store, s.account.ID, sub, !known)
 	if err != nil {
 		return err
 	}
 	now := make([]int64, 0, len(before)+64)
-	var fresh []maildir.Entry
+	var fresh []string
 	err = s.dir.ScanSub(ctx, sub, func(e maildir.Entry) error {
-		h := mail.NameHash(filepath.Base(e.Path))
+		name := filepath.Base(e.Path)
+		h := mail.NameHash(name)
 		now = append(now, h)
 		if _, seen := slices.BinarySearch(before, h); seen {
 			return nil
@@ -201,10 +212,10 @@ func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) error {
 			s.problems++
 			return nil
 		}
-		if fresh = append(fresh, e); len(fresh) < scanBatch {
+		if fresh = append(fresh, name); len(fresh) < scanSort {
 			return nil
 		}
-		err := s.take(ctx, fresh)
+		err := s.takeAll(ctx, sub, fresh)
 		fresh = fresh[:0]
 		return err
 	})
@@ -217,7 +228,10 @@ func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) error {
 		}
 	}
 	if err == nil {
-		err = s.take(ctx, fresh)
+		err = s.takeAll(ctx, sub, fresh)
+	}
+	if err == nil {
+		err = s.stored()
 	}
 	if err != nil {
 		return err
@@ -226,6 +240,22 @@ func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) error {
 	now = slices.Compact(now)
 	s.miss(sub, without(before, now))
 	s.agent.known.put(s.account.ID, sub, now)
+	return nil
+}
+
+// takeAll looks at files of one directory that were not there before, in the
+// order of their names.
+func (s *scan) takeAll(ctx context.Context, sub maildir.Sub, names []string) error {
+	slices.Sort(names)
+	for some := range slices.Chunk(names, scanBatch) {
+		entries := make([]maildir.Entry, len(some))
+		for i, name := range some {
+			entries[i] = s.dir.Entry(sub, name)
+		}
+		if err := s.take(ctx, entries); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -249,12 +279,11 @@ func without(a, b []int64) []int64 {
 	return out
 }
 
+func (s *scan) isStoring(unique string) bool { return s.storing != nil && s.storing.names[unique] }
+
 // take looks at files that were not there before: those of stored messages
 // were moved or flagged by another program; the others, in the INBOX, are new.
 func (s *scan) take(ctx context.Context, entries []maildir.Entry) error {
-	if len(entries) == 0 {
-		return nil
-	}
 	uniques := make([]string, len(entries))
 	for i, e := range entries {
 		uniques[i] = e.Unique
@@ -267,10 +296,10 @@ func (s *scan) take(ctx context.Context, entries []maildir.Entry) error {
 	var fresh []string
 	at := map[string]maildir.Entry{}
 	for _, e := range entries {
-		switch {
+		switch _, twice := at[e.Unique]; {
 		case stored[e.Unique]:
 			files = append(files, fileOf(e))
-		case e.Folder == "":
+		case e.Folder == "" && !twice && !s.isStoring(e.Unique):
 			fresh = append(fresh, e.Unique)
 			at[e.Unique] = e
 		}

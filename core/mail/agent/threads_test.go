@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/message"
+	"github.com/postroom/postroom/core/queue"
 )
 
 // take delivers messages one after the other and returns them by their names.
@@ -34,6 +36,20 @@ func (r *rig) take(raw ...string) map[string]mail.Message {
 		out[m.ProviderMessageID] = m
 	}
 	return out
+}
+
+// storeAll stores messages in one commit.
+func (r *rig) storeAll(list []mail.Arrival) {
+	r.Helper()
+	err := r.store.StoreMessages(r.Context(), r.account.ID, "default", list, func(record func(*queue.Batch)) error {
+		b := r.q.NewBatch(r.Context())
+		record(b)
+		_, err := r.q.Write(r.Context(), b)
+		return err
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
 }
 
 func mailOf(id, references, inReplyTo, subject string, minute int) string {
@@ -120,11 +136,7 @@ func TestThreadsDoNotDependOnHowManyMessagesAreStoredAtOnce(t *testing.T) {
 						ID: r.q.NewID(), Message: message.Parse([]byte(raw[i])), File: mail.File{Unique: fmt.Sprint(i), Name: fmt.Sprint(i)},
 					})
 				}
-				b := r.q.NewBatch(t.Context())
-				r.store.RecordMessages(t.Context(), b, r.account.ID, "default", list)
-				if _, err := r.q.Write(t.Context(), b); err != nil {
-					t.Fatal(err)
-				}
+				r.storeAll(list)
 			}
 			threads := map[string][]int{} // by thread, its messages
 			found, _, err := r.store.Messages(t.Context(), mail.MessageFilter{}, mail.PageOf{Limit: n})
@@ -155,6 +167,73 @@ func TestThreadsDoNotDependOnHowManyMessagesAreStoredAtOnce(t *testing.T) {
 			if got := r.count("SELECT count(*) FROM threads"); got != int64(len(parts)) {
 				t.Errorf("%d threads are stored, %d have messages", got, len(parts))
 			}
+		}
+	}
+}
+
+// A message that ties a thread together with another comes in between the look
+// at the threads and the commit.
+func TestThreadsThatOthersChangeMeanwhileComeTogether(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	arrival := func(i int, raw string) []mail.Arrival {
+		return []mail.Arrival{{ID: r.q.NewID(), Message: message.Parse([]byte(raw)), File: mail.File{Unique: fmt.Sprint(i), Name: fmt.Sprint(i)}}}
+	}
+	r.storeAll(arrival(1, mailOf("<1@x>", "", "", "Walk", 1)))
+	tries := 0
+	err := r.store.StoreMessages(t.Context(), r.account.ID, "default", arrival(2, mailOf("<2@x>", "<1@x> <3@x>", "", "Re: Walk", 2)), func(record func(*queue.Batch)) error {
+		if tries++; tries == 1 {
+			r.storeAll(arrival(3, mailOf("<3@x>", "", "", "Before the walk", 0)))
+		}
+		b := r.q.NewBatch(t.Context())
+		record(b)
+		_, err := r.q.Write(t.Context(), b)
+		return err
+	})
+	if err != nil || tries != 2 {
+		t.Fatalf("stored at the %d. try, %v", tries, err)
+	}
+	threads, _, err := r.store.Threads(t.Context(), r.account.ID, mail.PageOf{Limit: 10})
+	if err != nil || len(threads) != 1 {
+		t.Fatalf("%d threads, %v", len(threads), err)
+	}
+	if w := threads[0]; w.MessageCount != 3 || *w.Subject != "Before the walk" || *w.Snippet != "minute 2" || w.LastMessageAt.Time().Minute() != 2 {
+		t.Errorf("%+v", w)
+	}
+}
+
+// What a new thread says of itself is what a sync of its messages one by one
+// makes of it, with and without times.
+func TestANewThreadSaysWhatOneThatGrewSays(t *testing.T) {
+	t.Parallel()
+	raw := []string{
+		"Message-ID: <1@x>\nSubject: no date\n\nfirst", "Message-ID: <2@x>\nReferences: <1@x>\nSubject: old\nDate: Sat, 01 Jan 2000 00:00:00 +0000\n\nsecond",
+		"Message-ID: <4@x>\nSubject: alone\nDate: Sat, 01 Jan 2000 00:00:00 +0000\n\nthird", "Message-ID: <5@x>\nSubject: alone too\n\nfourth",
+	}
+	var want string
+	for _, size := range []int{1, len(raw)} {
+		r := setup(t)
+		for some := range slices.Chunk(raw, size) {
+			var list []mail.Arrival
+			for _, text := range some {
+				m := message.Parse([]byte(text))
+				list = append(list, mail.Arrival{ID: "message " + m.MessageID, Message: m, File: mail.File{Unique: m.MessageID, Name: m.MessageID}})
+			}
+			r.storeAll(list)
+		}
+		got := ""
+		res, err := r.db.Read(t.Context(), libsql.Query("SELECT CAST(provider_thread_id AS BLOB), subject, snippet, last_message_at FROM threads ORDER BY provider_thread_id"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range res[0].Rows {
+			got += fmt.Sprintf("%s %s %s %d\n", row.Str(0), row.Str(1), row.Str(2), row.Int(3))
+		}
+		if want == "" {
+			want = got
+		}
+		if got != want || strings.Count(got, "\n") != 3 {
+			t.Errorf("stored %d at once:\n%swant\n%s", size, got, want)
 		}
 	}
 }

@@ -97,6 +97,10 @@ func changeFlags(flags, add, remove string) (string, error) {
 	return string(slices.Compact(set)) + string(other), nil
 }
 
+// Entry describes the file of a name in one directory, whether it is there or
+// not.
+func (d *Dir) Entry(s Sub, name string) Entry { return d.entry(s.Folder, s.name(), name) }
+
 func (d *Dir) entry(folder, sub, name string) Entry {
 	unique, inf := splitName(name)
 	return Entry{
