@@ -42,6 +42,8 @@ type SeenFolder struct {
 	Folder  string
 	New     bool
 	Changed int64 // ns since 1970; 0 when it must be listed again
+	// Problems is how much in it could not be used.
+	Problems int
 }
 
 // SeenFolders reads what the last sync saw.
@@ -52,7 +54,7 @@ func (s *Store) SeenFolders(ctx context.Context, accountID string) ([]SeenFolder
 	}
 	out := make([]SeenFolder, len(res[0].Rows))
 	for i, r := range res[0].Rows {
-		out[i] = SeenFolder{Folder: r.Str(0), New: r.Bool(1), Changed: r.Int(2)}
+		out[i] = SeenFolder{Folder: r.Str(0), New: r.Bool(1), Changed: r.Int(2), Problems: int(r.Int(3))}
 	}
 	return out, nil
 }
@@ -166,7 +168,7 @@ func (s *Store) RecordSynced(ctx context.Context, accountID string, folders []Se
 		if f.New {
 			sub = "new"
 		}
-		b.Exec(sqlFolderSeen, accountID, f.Folder, sub, f.Changed)
+		b.Exec(sqlFolderSeen, accountID, f.Folder, sub, f.Changed, f.Problems)
 	}
 	if _, err := s.db.Write(ctx, &b); err != nil {
 		return fmt.Errorf("store folders: %w", err)

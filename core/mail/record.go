@@ -164,3 +164,9 @@ func addresses(list []message.Address) string {
 // RecordDelivered deletes the bytes of a posted message: they lie in the
 // Maildir now.
 func (s *Store) RecordDelivered(b *queue.Batch, jobID string) { b.Exec(sqlDeleteChunks, jobID) }
+
+// RecordProblem says why the message of an ingest job cannot be taken in. It is
+// shown with the account as long as that is so.
+func (s *Store) RecordProblem(b *queue.Batch, jobID string, p job.IngestPayload, problem string) {
+	b.Exec(sqlProblem, jobID, p.AccountID, p.Unique, []byte(strings.ToValidUTF8(problem, "\uFFFD")))
+}

@@ -7,8 +7,15 @@ import "github.com/postroom/postroom/core/queue"
 // time.
 
 const (
+	// The state with the files that cannot be taken in: up to a thousand are
+	// counted, the first ten named.
+	accountState = `iif(NOT EXISTS (SELECT 1 FROM mail_problems WHERE account_id = accounts.id), state_json, json_set(state_json,
+   '$.problems', coalesce(state_json->>'problems', 0) + (SELECT count(*) FROM (SELECT 1 FROM mail_problems WHERE account_id = accounts.id LIMIT 1000)),
+   '$.unreadable', (SELECT json_group_array(json_object('name', name, 'problem', CAST(problem AS TEXT)))
+     FROM (SELECT name, problem FROM mail_problems WHERE account_id = accounts.id ORDER BY job_id LIMIT 10))))`
+
 	accountColumns = `CAST(id AS BLOB), CAST(provider AS BLOB), CAST(email AS BLOB), display_name,
- CAST(config_json AS BLOB), CAST(state_json AS BLOB), created_at, updated_at, paused`
+ CAST(config_json AS BLOB), CAST(` + accountState + ` AS BLOB), created_at, updated_at, paused`
 
 	sqlAccount  = `SELECT ` + accountColumns + ` FROM accounts WHERE id = ? AND removed_at IS NULL`
 	sqlAccounts = `SELECT ` + accountColumns + ` FROM accounts WHERE removed_at IS NULL AND (?1 IS NULL OR id < ?1) ORDER BY id DESC LIMIT ?2`
@@ -69,6 +76,11 @@ const (
 	sqlChunk        = `SELECT data FROM message_chunks WHERE job_id = ? AND n = ?`
 	sqlDeleteChunks = `DELETE FROM message_chunks WHERE job_id = ?`
 )
+
+// sqlProblem says why a message cannot be taken in; its end is a trigger's.
+const sqlProblem = `INSERT INTO mail_problems(job_id, account_id, name, problem, created_at, updated_at)
+ SELECT ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
+ ON CONFLICT DO UPDATE SET problem = excluded.problem, updated_at = excluded.updated_at`
 
 // sqlKeyHolder finds the job that holds a key for ever.
 const sqlKeyHolder = `SELECT CAST(k.job_id AS BLOB), j.id IS NULL FROM job_keys AS k LEFT JOIN jobs AS j ON j.id = k.job_id
@@ -293,11 +305,11 @@ const (
 
 // What a sync saw.
 const (
-	sqlFolders = `SELECT CAST(folder AS BLOB), sub = 'new', mtime_ns FROM maildir_folders WHERE account_id = ?`
+	sqlFolders = `SELECT CAST(folder AS BLOB), sub = 'new', mtime_ns, problems FROM maildir_folders WHERE account_id = ?`
 
-	sqlFolderSeen = `INSERT INTO maildir_folders(account_id, folder, sub, mtime_ns, created_at, updated_at)
- SELECT ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
- ON CONFLICT DO UPDATE SET mtime_ns = excluded.mtime_ns, updated_at = excluded.updated_at`
+	sqlFolderSeen = `INSERT INTO maildir_folders(account_id, folder, sub, mtime_ns, problems, created_at, updated_at)
+ SELECT ?, ?, ?, ?, ?, c.ms, c.ms FROM db_clock AS c WHERE true
+ ON CONFLICT DO UPDATE SET mtime_ns = excluded.mtime_ns, problems = excluded.problems, updated_at = excluded.updated_at`
 
 	sqlForgetFolders = `DELETE FROM maildir_folders WHERE account_id = ?`
 
@@ -348,6 +360,7 @@ var sqlRemoveRest = []string{
 	`DELETE FROM thread_ids WHERE account_id = ?`,
 	`DELETE FROM threads WHERE account_id = ?`,
 	`DELETE FROM maildir_folders WHERE account_id = ?`,
+	`DELETE FROM mail_problems WHERE account_id = ?`,
 	`DELETE FROM accounts WHERE id = ? AND removed_at IS NOT NULL`,
 }
 

@@ -59,7 +59,14 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 		// Somebody deleted it between the listing and now: nothing to take in.
 		return map[string]any{"message_id": nil, "note": "message_gone"}, nil
 	case err != nil:
-		return nil, err
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		werr := j.Write(ctx, func(b *queue.Batch) { a.store.RecordProblem(b, j.ID(), p, err.Error()) })
+		if werr == nil && (errors.Is(err, maildir.ErrTooLarge) || errors.Is(err, maildir.ErrNotRegular)) {
+			return nil, job.Fatal(err)
+		}
+		return nil, errors.Join(err, werr)
 	}
 	m := message.Parse(raw)
 	id := a.q.NewID()

@@ -46,7 +46,7 @@ type scan struct {
 	missing []missing
 	storing *storing
 
-	found, moved, gone, problems, listed int
+	found, moved, gone, problems int
 }
 
 // missing is names that were in a directory and are there no more.
@@ -65,9 +65,9 @@ func (s *scan) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last := map[maildir.Sub]int64{}
+	last := map[maildir.Sub]mail.SeenFolder{}
 	for _, f := range stored {
-		last[maildir.Sub{Folder: f.Folder, New: f.New}] = f.Changed
+		last[maildir.Sub{Folder: f.Folder, New: f.New}] = f
 	}
 	folders, problems, err := s.dir.Folders()
 	if err != nil {
@@ -78,28 +78,30 @@ func (s *scan) run(ctx context.Context) error {
 	for _, folder := range folders {
 		for _, isNew := range []bool{true, false} {
 			sub := maildir.Sub{Folder: folder, New: isNew}
+			was, known := last[sub]
+			delete(last, sub)
 			changed, err := s.dir.Changed(sub)
 			if err != nil {
 				s.problems++
 				continue
 			}
 			at[sub] = changed
-			was, known := last[sub]
-			delete(last, sub)
-			if known && was == changed {
+			if known && was.Changed == changed {
+				s.problems += was.Problems
 				continue
 			}
+			before := s.problems
 			if err := s.list(ctx, sub, known); err != nil {
 				return err
 			}
 			if !isSettled(changed) {
 				changed = 0
 			}
-			s.seen = append(s.seen, mail.SeenFolder{Folder: folder, New: isNew, Changed: changed})
+			s.seen = append(s.seen, mail.SeenFolder{Folder: folder, New: isNew, Changed: changed, Problems: s.problems - before})
 		}
 	}
 	for sub, was := range last { // folders that are there no more
-		if was == folderGone {
+		if was.Changed == folderGone {
 			continue
 		}
 		names, err := s.agent.known.of(ctx, s.agent.store, s.account.ID, sub, false)
@@ -194,7 +196,6 @@ func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) (err error
 			err = before
 		}
 	}()
-	s.listed++
 	before, err := s.agent.known.of(ctx, s.agent.store, s.account.ID, sub, !known)
 	if err != nil {
 		return err

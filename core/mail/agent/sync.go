@@ -44,14 +44,11 @@ func (a *Agent) sync(ctx context.Context, j *worker.Job[job.SyncPayload]) (any, 
 	if err != nil {
 		return nil, a.syncFailed(ctx, acc.ID, err)
 	}
-	if s.found+s.moved+s.gone+s.problems > 0 {
+	if s.found+s.moved+s.gone > 0 {
 		a.log.Info().Ctx(ctx).Str("account_id", acc.ID).Int("found", s.found).Int("moved", s.moved).Int("gone", s.gone).
 			Int("problems", s.problems).Msg("mailbox synced")
 	}
-	report := map[string]any{"last_sync_at": job.At(time.Now()), "last_error": nil, "taking_in": nil}
-	if s.listed > 0 { // what was not looked at again keeps its problems
-		report["problems"] = s.problems
-	}
+	report := map[string]any{"last_sync_at": job.At(time.Now()), "last_error": nil, "taking_in": nil, "problems": s.problems}
 	err = a.store.SetAccountState(ctx, acc.ID, report)
 	if err != nil {
 		return nil, err

@@ -139,6 +139,87 @@ func TestAnAccountWhoseSyncHasFailedIsSyncedAgain(t *testing.T) {
 	r.settled(1)
 }
 
+// problems is what an account shows of them: how many, and the files that
+// cannot be taken in.
+func (r *rig) problems() string {
+	r.Helper()
+	acc, err := r.store.Account(r.Context(), r.account.ID)
+	if err != nil {
+		r.Fatal(err)
+	}
+	var state struct {
+		Problems   int
+		Unreadable []struct{ Name, Problem string }
+	}
+	if err := json.Unmarshal(acc.State, &state); err != nil {
+		r.Fatal(err)
+	}
+	out := fmt.Sprint(state.Problems)
+	for _, u := range state.Unreadable {
+		out += " " + u.Name + ": " + u.Problem[strings.LastIndex(u.Problem, ":")+2:]
+	}
+	return out
+}
+
+// A message that is too large is shown with its account until its job is
+// pruned, or retried with success.
+func TestAFileThatCannotBeTakenInIsShown(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	path := filepath.Join(r.dir.Path(), "cur", "m0:2,S")
+	if err := os.WriteFile(path, []byte("Subject: large\n\nx"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, mail.MaxMessage+1); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.until("it was tried", func() bool {
+		return r.count("SELECT count(*) FROM jobs WHERE type = 'message.ingest' AND state = 'failed'") == 1
+	})
+	if got, want := r.problems(), fmt.Sprintf("1 m0: %d bytes, at most %d", mail.MaxMessage+1, mail.MaxMessage); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := os.Truncate(path, 20); err != nil {
+		t.Fatal(err)
+	}
+	res, err := r.db.Read(t.Context(), libsql.Query("SELECT CAST(id AS BLOB) FROM jobs WHERE type = 'message.ingest'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.q.Retry(t.Context(), res[0].Rows[0].Str(0)); err != nil {
+		t.Fatal(err)
+	}
+	r.settled(1)
+	if got := r.problems(); got != "0" {
+		t.Errorf("%q once it is in", got)
+	}
+}
+
+// What a directory has that cannot be used is still shown when only another one
+// was looked at again.
+func TestProblemsOfDirectoriesThatRestAreShown(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	for _, name := range []string{"a", "b"} {
+		if err := os.Symlink("/dev/null", filepath.Join(r.dir.Path(), "cur", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.rest()
+	r.run()
+	r.until("both are shown", func() bool { return r.problems() == "2" })
+	if _, _, err := r.dir.Deliver("m0", []byte("Subject: x\n\ny")); err != nil {
+		t.Fatal(err)
+	}
+	r.settled(1)
+	before := r.count("SELECT claims FROM jobs WHERE type = 'account.sync'")
+	r.until("another look is over", func() bool { return r.count("SELECT claims FROM jobs WHERE type = 'account.sync'") > before+1 })
+	if got := r.problems(); got != "2" {
+		t.Errorf("%q problems", got)
+	}
+}
+
 // A file that may not be read holds nothing up, and comes in when it may.
 func TestAFileThatMayNotBeReadIsWaitedFor(t *testing.T) {
 	t.Parallel()
@@ -157,10 +238,16 @@ func TestAFileThatMayNotBeReadIsWaitedFor(t *testing.T) {
 	r.until("the other is in, and the file was tried again and again", func() bool {
 		return r.count("SELECT count(*) FROM messages") == 1 && r.count("SELECT count(*) FROM jobs WHERE type = 'message.ingest' AND claims > 2 AND failures = 0") == 1
 	})
+	if got := r.problems(); got != "1 m0: permission denied" {
+		t.Errorf("%q", got)
+	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.settled(2)
+	if got := r.problems(); got != "0" {
+		t.Errorf("%q once it is in", got)
+	}
 }
 
 // An action moves a message, and another program moves it back under the very
