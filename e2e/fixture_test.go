@@ -113,21 +113,29 @@ func (s *system) start(name string, args ...string) *process {
 func (s *system) runner(args ...string) *process {
 	s.Helper()
 	p := s.start("queuerunner", args...)
-	p.log.await(s, "queuerunner works")
+	p.log.await(s, runnerWorks)
 	return p
 }
+
+const runnerWorks, serverListens = "queuerunner works", `"message":"listening"`
 
 func (s *system) server(args ...string) *process {
 	s.Helper()
 	p := s.start("apiserver", args...)
+	p.reach(p.log.await(s, serverListens))
+	return p
+}
+
+// reach takes an apiserver's address from its log.
+func (p *process) reach(listening string) {
+	p.s.Helper()
 	var line struct {
 		Address string `json:"address"`
 	}
-	if err := json.Unmarshal([]byte(p.log.await(s, `"message":"listening"`)), &line); err != nil || line.Address == "" {
-		s.Fatalf("the apiserver's address: %v in %s", err, p.log.tail(3))
+	if err := json.Unmarshal([]byte(listening), &line); err != nil || line.Address == "" {
+		p.s.Fatalf("the apiserver's address: %v in %s", err, p.log.tail(3))
 	}
 	p.url = "http://" + line.Address
-	return p
 }
 
 func (p *process) kill() {
@@ -176,6 +184,12 @@ func (l *log) tail(n int) string {
 // await returns the first line that contains the text.
 func (l *log) await(tb testing.TB, text string) string {
 	tb.Helper()
+	return l.awaitUnless(tb, text, nil)
+}
+
+// awaitUnless is await that gives up, with "", when the process has ended.
+func (l *log) awaitUnless(tb testing.TB, text string, ended <-chan struct{}) string {
+	tb.Helper()
 	limit := time.After(time.Minute)
 	for {
 		l.mu.Lock()
@@ -188,6 +202,8 @@ func (l *log) await(tb testing.TB, text string) string {
 		}
 		select {
 		case <-changed:
+		case <-ended:
+			return ""
 		case <-limit:
 			tb.Fatalf("no line with %q in:\n%s", text, l.tail(40))
 		}

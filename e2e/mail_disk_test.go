@@ -1,14 +1,18 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The disk of a Maildir fills up, to its last byte and inode, while mail is
@@ -128,5 +132,113 @@ func TestAFullDiskUnderAMaildir(t *testing.T) {
 	}
 	if code := runner.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// The one disk under database and Maildir fills up again and again while both
+// services are killed at random, mail is posted and rules of all kinds act on
+// it: no message is lost, doubled or changed, and rows and files agree.
+func TestADiskThatFillsWhileEverythingIsKilled(t *testing.T) {
+	t.Parallel()
+	mails := numbered(messages(t))
+	mails = mails[:min(len(mails), 200)]
+	laid, posted := mails[:len(mails)/2], mails[len(mails)/2:]
+	s := newSystem(t)
+	s.onSmallDisk("size=64m")
+	s.lay(laid)
+	api := s.server()
+	for _, rule := range rulesOfAllKinds {
+		if r := api.postJSON("/v1/rules", rule); r.status != http.StatusCreated {
+			t.Fatalf("rule: %d %s", r.status, r.body)
+		}
+	}
+	account := api.account()
+	runner := s.runner()
+	db := s.open()
+
+	quit := make(chan struct{})
+	var working sync.WaitGroup
+	fillings := 0
+	working.Go(func() {
+		random := rand.New(rand.NewPCG(9, 9)) //nolint:gosec // moments
+		ballast := filepath.Join(s.dir, "ballast")
+		for {
+			fill(t, ballast)
+			fillings++
+			s.pause(quit, time.Duration(50+random.IntN(400))*time.Millisecond)
+			if err := os.Remove(ballast); err != nil {
+				t.Error(err)
+			}
+			if s.pause(quit, time.Duration(50+random.IntN(400))*time.Millisecond) {
+				return
+			}
+		}
+	})
+	var swap sync.RWMutex
+	refused := 0
+	working.Go(func() {
+		for _, raw := range posted {
+			for taken := false; !taken; {
+				swap.RLock()
+				r, err := api.try("POST", "/v1/messages?account="+account, "message/rfc822", bytes.NewReader(raw))
+				swap.RUnlock()
+				switch {
+				case err != nil || r.status == http.StatusServiceUnavailable: // killed, or full
+					refused++
+				case r.status != http.StatusAccepted && r.status != http.StatusOK: // OK: it was taken before
+					t.Errorf("post: %d %s", r.status, r.body)
+					return
+				default:
+					taken = true
+				}
+				if s.pause(quit, 10*time.Millisecond) {
+					return
+				}
+			}
+		}
+	})
+	s.killer(kills(t), &api, &runner, &swap)
+	// Now it only fills up; what was posted has room in between.
+	n := int64(len(mails))
+	s.until("everything has come in", func() bool { return s.count(db, "SELECT count(*) FROM messages") == n })
+	close(quit)
+	working.Wait()
+	t.Logf("the disk was filled %d times, a message was not taken %d times", fillings, refused)
+	s.until("everything is done", func() bool {
+		return s.count(db, "SELECT count(*) FROM decisions") == n && s.count(db, "SELECT count(*) FROM actions WHERE status IN ('queued', 'executing') AND not_before IS NULL") == 0
+	})
+
+	want := map[string]bool{}
+	for _, raw := range mails {
+		want[string(raw)] = true
+	}
+	files := s.files()
+	for path, raw := range files {
+		if !want[string(raw)] {
+			t.Errorf("%s is no message that was there, or is one twice", path)
+		}
+		delete(want, string(raw))
+	}
+	if len(want) != 0 {
+		t.Errorf("%d messages are lost", len(want))
+	}
+	if got := s.count(db, "SELECT count(*) FROM actions WHERE status NOT IN ('completed', 'queued')"); got != 0 {
+		t.Errorf("%d actions are not completed", got)
+	}
+	if got := s.count(db, "SELECT count(*) FROM jobs WHERE failures > 0"); got != 0 {
+		t.Errorf("%d jobs spent an attempt", got)
+	}
+	s.verified()
+}
+
+// pause waits, and says whether to stop.
+func (s *system) pause(quit <-chan struct{}, d time.Duration) (stop bool) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-quit:
+		return true
+	case <-timer.C:
+		return false
 	}
 }

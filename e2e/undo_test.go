@@ -82,12 +82,28 @@ func (s *system) killer(n int, api, runner **process, swap *sync.RWMutex) {
 		swap.Lock()
 		if random.IntN(3) == 0 {
 			(*api).kill()
-			*api = s.server()
+			*api = s.revive("apiserver", serverListens)
+			(*api).reach((*api).log.await(s, serverListens))
 		} else {
 			(*runner).kill()
-			*runner = s.runner()
+			*runner = s.revive("queuerunner", runnerWorks)
 		}
 		swap.Unlock()
+	}
+}
+
+// revive starts a service as a supervisor does: again, when it ends before it
+// is ready because the disk is full.
+func (s *system) revive(name, ready string) *process {
+	s.Helper()
+	for {
+		p := s.start(name)
+		if p.log.awaitUnless(s, ready, p.done) != "" {
+			return p
+		}
+		if out := p.log.String(); !strings.Contains(out, "full") && !strings.Contains(out, "no space") {
+			s.Fatalf("%s ended and does not say that the disk is full:\n%s", name, out)
+		}
 	}
 }
 
