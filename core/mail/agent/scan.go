@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -213,7 +214,7 @@ func (s *scan) list(ctx context.Context, sub maildir.Sub, known bool) (err error
 			s.problems++
 			return nil
 		}
-		if fresh = append(fresh, name); len(fresh) < scanSort {
+		if fresh = append(fresh, strings.Clone(name)); len(fresh) < scanSort { // and not its path with it
 			return nil
 		}
 		err := s.takeAll(ctx, sub, fresh)
