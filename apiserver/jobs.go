@@ -176,33 +176,39 @@ func (s service) createJob(ctx context.Context, in *createJobInput) (*replyAs[an
 	if err != nil {
 		return nil, err
 	}
-	stored, err := s.queue.Enqueue(ctx, j)
+	stored, shown, err := s.queue.EnqueueShown(ctx, j)
 	if err != nil {
 		return nil, err
 	}
-	return s.answerStored(ctx, stored, j.Type, http.StatusCreated)
+	return answerJob(stored, shown, j.Type, http.StatusCreated), nil
 }
 
-// answerStored shows a job that was just stored, or the one that stands for it.
-func (s service) answerStored(ctx context.Context, stored queue.Enqueued, typ string, created int) (*replyAs[anyJob], error) {
+// answerJob shows a job that was just stored, or the one that stands for it,
+// which may be pruned.
+func answerJob(stored queue.Enqueued, j *job.Job, typ string, created int) *replyAs[anyJob] {
 	status := created
 	if stored.Duplicate {
 		status = http.StatusOK
 	}
-	gone := &replyAs[anyJob]{status, anyJob{prunedAnswer{ID: stored.ID, Type: typ, Duplicate: stored.Duplicate, Pruned: true}}}
+	if j == nil {
+		return &replyAs[anyJob]{status, anyJob{prunedAnswer{ID: stored.ID, Type: typ, Duplicate: stored.Duplicate, Pruned: true}}}
+	}
+	return &replyAs[anyJob]{status, anyJob{jobAnswer{j, stored.Duplicate}}}
+}
+
+// answerStored reads a job that was just stored back, or the one that stands
+// for it.
+func (s service) answerStored(ctx context.Context, stored queue.Enqueued, typ string, created int) (*replyAs[anyJob], error) {
 	if stored.Pruned {
-		return gone, nil
+		return answerJob(stored, nil, typ, created), nil
 	}
 	j, err := s.queue.Get(ctx, stored.ID)
-	switch {
-	case errors.Is(err, queue.ErrNotFound):
-		return gone, nil // pruned between the two calls
-	case err != nil:
+	if err != nil && !errors.Is(err, queue.ErrNotFound) { // it may be pruned between the two calls
 		// The job is durable: no answer may say that nothing was changed.
 		p := httpd.ProblemOf(err)
 		return nil, httpd.NewProblem(p.Status, p.Code, "the job is stored as "+stored.ID+", but it could not be read back")
 	}
-	return &replyAs[anyJob]{status, anyJob{jobAnswer{j, stored.Duplicate}}}, nil
+	return answerJob(stored, j, typ, created), nil
 }
 
 // maxBatch bounds the body of a batch whatever the configuration says.

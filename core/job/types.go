@@ -1,6 +1,7 @@
 package job
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -168,11 +169,15 @@ type ImportPayload struct {
 	ApplyRules bool   `json:"apply_rules,omitempty"`
 }
 
-// Payload encodes a payload; the types of this package always encode.
+// Payload encodes a payload; the types of this package always encode. What
+// means something to HTML only stays as it is: escaped, it would be six times
+// as long, and a libsql server takes no value of that length.
 func Payload(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
 		panic("job: payload: " + err.Error())
 	}
-	return b
+	return bytes.TrimRight(b.Bytes(), "\n")
 }

@@ -11,7 +11,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -121,9 +120,9 @@ func optional(s string) *string {
 
 // encode checks a job and turns it into opEnqueue's item. stored are the jobs
 // that the same call stores before it.
-func (q *Queue) encode(ctx context.Context, n *job.New, stored map[string]after) ([]byte, error) {
+func (q *Queue) encode(ctx context.Context, n *job.New, stored map[string]after) (item, error) {
 	if err := n.Check(q.types); err != nil {
-		return nil, err
+		return item{}, err
 	}
 	if n.ID == "" {
 		n.ID = q.NewID()
@@ -156,7 +155,7 @@ func (q *Queue) encode(ctx context.Context, n *job.New, stored map[string]after)
 	if stored != nil {
 		stored[n.ID] = after{ID: n.ID, New: true, Type: n.Type, Key: n.Key}
 	}
-	return json.Marshal(it)
+	return it, nil
 }
 
 // Enqueue stores one job. When it returns without error the job is durable.
@@ -169,14 +168,36 @@ func (q *Queue) Enqueue(ctx context.Context, n job.New) (Enqueued, error) {
 	return out[0], nil
 }
 
+// EnqueueShown is Enqueue for a caller that wants to see the job, or the one
+// that stands for it: as it is then, or nil where that was pruned.
+func (q *Queue) EnqueueShown(ctx context.Context, n job.New) (Enqueued, *job.Job, error) {
+	out, rows, err := q.enqueue(ctx, []job.New{n}, opEnqueueNewShown, opEnqueueShown)
+	if err != nil || rows[0].Bool(3) {
+		return out[0], nil, err
+	}
+	j, _ := jobRow(rows[0][5:])
+	return out[0], &j, nil
+}
+
 // EnqueueMany stores all jobs or none, in one commit. A key that comes twice
 // refers to the first; a job may come after one that stands before it in the
 // list. The ids of jobs that had none are filled in.
 func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, error) {
-	if len(jobs) == 0 {
-		return []Enqueued{}, nil
+	out, _, err := q.enqueue(ctx, jobs, opEnqueueNew, opEnqueue)
+	if err != nil {
+		return nil, err
 	}
-	items := make([][]byte, len(jobs))
+	return out, nil
+}
+
+// enqueue stores jobs with the op for new ones, where all are, or else the
+// one that asks about them. It also returns the rows of the op's answer.
+func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libsql.Op) ([]Enqueued, []libsql.Row, error) {
+	out := make([]Enqueued, len(jobs))
+	if len(jobs) == 0 {
+		return out, nil, nil
+	}
+	items := make([]item, len(jobs))
 	stored := map[string]after{}
 	guarded, fresh := false, true
 	for i := range jobs {
@@ -184,36 +205,33 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 		fresh = fresh && isNew(n)
 		guarded = guarded || len(n.After) > 0 || len(jobs) > 1 && n.ID != ""
 		if before, again := stored[n.ID]; again && before.Type != n.Type {
-			return nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
+			return out, nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
 		}
 		var err error
 		if items[i], err = q.encode(ctx, n, stored); err != nil {
-			return nil, inItem(err, i, len(jobs))
+			return out, nil, inItem(err, i, len(jobs))
 		}
 	}
-	out := make([]Enqueued, len(jobs))
+	op := opAsks
 	if fresh {
-		if _, err := q.db.Merge(ctx, opEnqueueNew, items...); err != nil {
-			return nil, fmt.Errorf("enqueue: %w", err)
-		}
-		q.stored(ctx, len(jobs))
-		for i, n := range jobs {
-			out[i].ID = n.ID
-		}
-		return out, nil
+		op = opNew
 	}
-	rows, err := q.store(ctx, items, guarded)
+	rows, err := q.store(ctx, op, items, fresh, guarded)
 	if err != nil {
-		return nil, fmt.Errorf("enqueue: %w", err)
+		return out, nil, fmt.Errorf("enqueue: %w", err)
 	}
 	q.stored(ctx, len(jobs))
 	for i, r := range rows {
+		if r == nil { // there was nothing to ask
+			out[i].ID = jobs[i].ID
+			continue
+		}
 		out[i] = enqueued(r)
 		if !out[i].Duplicate && r.Bool(4) { // the only job: nothing else was stored
-			return nil, fmt.Errorf("%s: %w", out[i].ID, ErrIDInUse)
+			return out, nil, fmt.Errorf("%s: %w", out[i].ID, ErrIDInUse)
 		}
 	}
-	return out, nil
+	return out, rows, nil
 }
 
 // stored tells of jobs that were stored.
@@ -225,57 +243,109 @@ func (q *Queue) stored(ctx context.Context, jobs int) {
 // isNew is true for a job that nothing stands in the way of: see opEnqueueNew.
 func isNew(n *job.New) bool { return n.ID == "" && n.Key == "" && len(n.After) == 0 }
 
-// store applies opEnqueue: merged with what other callers store or, where one
-// item must not be stored without the others, as a batch with guards.
-func (q *Queue) store(ctx context.Context, items [][]byte, guarded bool) ([]libsql.Row, error) {
-	if !guarded {
-		return q.db.Merge(ctx, opEnqueue, items...)
+// store applies an op that stores jobs: merged with what other callers store
+// or, where one item must not be stored without the others, or much is asked
+// about long ones, as a batch of its own.
+func (q *Queue) store(ctx context.Context, op *libsql.Op, items []item, fresh, guarded bool) ([]libsql.Row, error) {
+	arrays := inArrays(items)
+	if !guarded && (len(arrays) == 1 || fresh) {
+		var all [][]byte
+		for _, a := range arrays {
+			all = append(all, a.items...)
+		}
+		return q.db.Merge(ctx, op, all...)
 	}
-	array := "[" + string(bytes.Join(items, []byte(","))) + "]"
 	var b libsql.Batch
-	b.Guard(sqlEnqueueGuardID, array)
-	b.Guard(sqlEnqueueGuardAfter, array)
-	last := recordEnqueue(&b, array, true)
+	for _, a := range arrays {
+		b.Guard(sqlEnqueueGuardID, a.slim)
+	}
+	for _, a := range arrays {
+		b.Guard(sqlEnqueueGuardAfter, a.slim)
+	}
+	answers := make([]int, len(arrays))
+	for i, a := range arrays {
+		answers[i] = a.record(&b, op, true)
+	}
 	res, err := q.db.Write(ctx, &b)
-	switch libsql.GuardIndex(err) {
-	case 0:
+	switch guard := libsql.GuardIndex(err); {
+	case guard >= len(arrays):
+		return nil, q.unknownAfter(ctx, arrays[guard-len(arrays)], len(items))
+	case guard >= 0:
 		return nil, ErrIDInUse
-	case 1:
-		return nil, q.unknownAfter(ctx, array, len(items))
 	}
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]libsql.Row, len(items))
-	for _, r := range res[last].Rows {
-		rows[r.Int(0)] = r
+	for i, a := range arrays {
+		for _, r := range res[answers[i]].Rows {
+			rows[a.first+int(r.Int(0))] = r
+		}
 	}
 	return rows, nil
 }
 
+// array is a part of a call's items.
+type array struct {
+	first int // the place of its first item in the call
+	items [][]byte
+	slim  string // all of them without their payloads
+}
+
+// arrayBytes is how long an array becomes before the next one is begun: a
+// libsql server takes no argument of 5 MB.
+const arrayBytes = 4 << 20
+
+func inArrays(items []item) []array {
+	var out []array
+	slim, size := []item{}, 0
+	flush := func() { out[len(out)-1].slim = string(job.Payload(slim)) }
+	for i, it := range items {
+		text := job.Payload(it)
+		if len(out) == 0 || size+len(text) > arrayBytes {
+			if len(out) > 0 {
+				flush()
+			}
+			out = append(out, array{first: i})
+			slim, size = slim[:0], 0
+		}
+		a := &out[len(out)-1]
+		a.items = append(a.items, text)
+		size += len(text) + 1
+		it.Payload = ""
+		slim = append(slim, it)
+	}
+	flush()
+	return out
+}
+
+// record records an op that asks, and returns the place of its answer. Payloads
+// go only where they are stored.
+func (a array) record(b *libsql.Batch, op *libsql.Op, follows bool) int {
+	last := len(op.Stmts) - 1
+	for i, sql := range op.Stmts[:last] {
+		arg := a.slim
+		if i == last-1 {
+			arg = "[" + string(bytes.Join(a.items, []byte(","))) + "]"
+		}
+		b.Exec(sql, arg)
+	}
+	if follows {
+		b.Exec(sqlAfter, a.slim)
+	}
+	return b.Query(op.Stmts[last], a.slim)
+}
+
 // unknownAfter is the error for a job to come after that is not stored.
-func (q *Queue) unknownAfter(ctx context.Context, array string, items int) error {
+func (q *Queue) unknownAfter(ctx context.Context, a array, items int) error {
 	inv := &job.Invalid{Field: "after", Code: "unknown_job", Reason: "names a job that is not stored"}
-	res, err := q.db.Read(ctx, libsql.Query(sqlUnknownAfter, array))
+	res, err := q.db.Read(ctx, libsql.Query(sqlUnknownAfter, a.slim))
 	if err != nil || len(res[0].Rows) == 0 { // stored since then: which one it was does not matter any more
 		return inv
 	}
 	item, place := res[0].Rows[0].Int(0), res[0].Rows[0].Int(1)
 	inv.Field, inv.Reason = fmt.Sprintf("after[%d]", place), "is no job that is stored"
-	return inItem(inv, int(item), items)
-}
-
-// recordEnqueue records opEnqueue for an array of items and returns the place
-// of its answer.
-func recordEnqueue(b *libsql.Batch, array string, follows bool) int {
-	last := len(opEnqueue.Stmts) - 1
-	for _, sql := range opEnqueue.Stmts[:last] {
-		b.Exec(sql, array)
-	}
-	if follows {
-		b.Exec(sqlAfter, array)
-	}
-	return b.Query(opEnqueue.Stmts[last], array)
+	return inItem(inv, a.first+int(item), items)
 }
 
 // inItem says which of several jobs an error is about.
@@ -325,10 +395,10 @@ func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 		return n.ID, 0
 	}
 	if fresh && !asks {
-		b.Exec(opEnqueueNew.Stmts[0], "["+string(it)+"]")
+		b.Exec(opEnqueueNew.Stmts[0], "["+string(job.Payload(it))+"]")
 		return n.ID, 0
 	}
-	return n.ID, recordEnqueue(&b.Batch, "["+string(it)+"]", len(n.After) > 0)
+	return n.ID, inArrays([]item{it})[0].record(&b.Batch, opEnqueue, len(n.After) > 0)
 }
 
 // HoldKeys records that keys of a type are held for ever by a job that does

@@ -1,8 +1,11 @@
 package queue_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,5 +201,50 @@ func TestKeys(t *testing.T) {
 	many, err := q.EnqueueMany(t.Context(), []job.New{{Type: "x", Key: "m"}, {Type: "x"}, {Type: "x", Key: "m"}, {Type: "y", Key: "m"}})
 	if err != nil || many[0].Duplicate || many[1].Duplicate || !many[2].Duplicate || many[2].ID != many[0].ID || many[3].Duplicate {
 		t.Fatalf("%+v, %v", many, err)
+	}
+}
+
+// Jobs that depend on each other and together are longer than a server takes in
+// one argument are stored by one call all the same, or none of them.
+func TestManyLongJobsWithIDsAreStoredTogether(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	long := json.RawMessage(`"` + strings.Repeat("<", job.MaxPayload-2) + `"`) // what HTML escapes as six bytes
+	jobs := make([]job.New, 7)
+	for i := range jobs {
+		jobs[i] = job.New{ID: q.NewID(), Type: "debug.echo", Payload: long}
+		if i > 0 {
+			jobs[i].After = []string{jobs[i-1].ID, jobs[0].ID}
+		}
+	}
+	bad := slices.Clone(jobs)
+	bad[6].After = []string{q.NewID()}
+	_, err := q.EnqueueMany(t.Context(), bad)
+	var inv *job.Invalid
+	if !errors.As(err, &inv) || inv.Field != "jobs[6].after[0]" {
+		t.Errorf("a job to come after that is not stored: %v", err)
+	}
+	if _, err := q.Get(t.Context(), jobs[0].ID); !errors.Is(err, queue.ErrNotFound) {
+		t.Errorf("the others were stored: %v", err)
+	}
+	for range 2 { // the second time is a repeat
+		out, err := q.EnqueueMany(t.Context(), slices.Clone(jobs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, e := range out {
+			if e.ID != jobs[i].ID || e.Duplicate {
+				t.Errorf("job %d: %+v", i, e)
+			}
+		}
+	}
+	for i, n := range jobs {
+		d, err := q.Detail(t.Context(), n.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := min(i, 2); i == 1 && len(d.After) != 1 || i > 1 && len(d.After) != want || !bytes.Equal(d.Payload, long) {
+			t.Errorf("job %d comes after %v", i, d.After)
+		}
 	}
 }

@@ -1,6 +1,10 @@
 package queue
 
-import "github.com/postroom/postroom/core/libsql"
+import (
+	"slices"
+
+	"github.com/postroom/postroom/core/libsql"
+)
 
 // Every statement that touches the queue's tables is here, in the order of
 // docs/lifecycle.md, which tells the transitions in words. TEXT goes out as
@@ -53,19 +57,30 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	 WHERE n.key IS NULL OR k.job_id = n.id
 	 ORDER BY n.pos ON CONFLICT(id) DO NOTHING`,
 
-	`SELECT n.pos, CAST(coalesce(k.job_id, n.id) AS BLOB), coalesce(k.job_id <> n.id, 0), j.id IS NULL, j.type <> n.type
-	 FROM (SELECT e.key AS pos, e.value->>'id' AS id, e.value->>'type' AS type, e.value->>'key' AS key
-	       FROM json_each(?) AS e) AS n
-	 LEFT JOIN job_keys AS k ON k.type = n.type AND k.key = n.key
-	   AND NOT EXISTS (SELECT 1 FROM jobs AS o WHERE o.id = n.id)
-	 LEFT JOIN jobs AS j ON j.id = coalesce(k.job_id, n.id)`,
+	enqueueAnswer(``),
 }}
+
+// opEnqueueShown is opEnqueue with the job that stands for the item in its
+// answer, for one round trip.
+var opEnqueueShown = &libsql.Op{Name: "enqueue shown", Stmts: append(slices.Clone(opEnqueue.Stmts[:len(opEnqueue.Stmts)-1]), enqueueAnswer(`, `+jobColumns))}
+
+func enqueueAnswer(more string) string {
+	return `SELECT n.pos, CAST(n.stands AS BLOB), n.stands <> n.own, jobs.seq IS NULL, jobs.type <> n.wanted` + more + `
+	 FROM (SELECT e.key AS pos, e.value->>'id' AS own, e.value->>'type' AS wanted, coalesce(k.job_id, e.value->>'id') AS stands
+	       FROM json_each(?) AS e
+	       LEFT JOIN job_keys AS k ON k.type = e.value->>'type' AND k.key = e.value->>'key'
+	         AND NOT EXISTS (SELECT 1 FROM jobs AS o WHERE o.id = e.value->>'id')) AS n
+	 LEFT JOIN jobs ON jobs.id = n.stands`
+}
 
 // opEnqueueNew is opEnqueue for jobs without a key, an id of their caller's or
 // others to come after: there is nothing to ask about them.
 var opEnqueueNew = &libsql.Op{Name: "enqueue new", Stmts: []string{
 	insertJobs + ` WHERE true ON CONFLICT(id) DO NOTHING`,
 }}
+
+// opEnqueueNewShown is opEnqueueNew with the answer of opEnqueueShown.
+var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Stmts: []string{opEnqueueNew.Stmts[0], enqueueAnswer(`, ` + jobColumns)}}
 
 const insertJobs = `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
    payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
