@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -138,6 +139,10 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	return w.Run(ctx)
 }
 
+// eager is how soon a runner that had work looks for more at a server, which
+// does not tell of what others store.
+const eager = 20 * time.Millisecond
+
 func (r *runner) worker(q *queue.Queue, bindings []worker.Binding) (*worker.Worker, error) {
 	c := r.cfg.Queue
 	queues := c.Queues
@@ -146,7 +151,7 @@ func (r *runner) worker(q *queue.Queue, bindings []worker.Binding) (*worker.Work
 	}
 	return worker.New(q, r.sys, r.types, r.log, worker.Config{
 		Runner: r.self, Queues: queues, Concurrency: c.Concurrency, Lease: c.Lease.Duration,
-		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, DrainTimeout: c.DrainTimeout.Duration,
+		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, Eager: eager, DrainTimeout: c.DrainTimeout.Duration,
 		Retention: queue.Retention{
 			Completed: c.RetentionCompleted.Duration, Canceled: c.RetentionCanceled.Duration, Failed: c.RetentionFailed.Duration,
 		},

@@ -292,9 +292,13 @@ var looksAfterSignal = []time.Duration{time.Millisecond, 5 * time.Millisecond, 5
 // watch wakes the claim loop when another process stored a job.
 func (w *Worker) watch(ctx context.Context) {
 	events := w.q.DB().Watch(ctx)
+	if events == nil {
+		w.followWork(ctx)
+		return
+	}
 	for ctx.Err() == nil {
 		select {
-		case <-events: // nil, and so silent, where there is nothing to watch
+		case <-events:
 		case <-ctx.Done():
 			return
 		}
@@ -305,6 +309,33 @@ func (w *Worker) watch(ctx context.Context) {
 			}
 			if w.look(ctx) {
 				break
+			}
+		}
+	}
+}
+
+// followWork looks for more after there was work, where nothing tells of what
+// other processes store: soon, and then ever more rarely, until looking around
+// is as often. A busy runner finds a job long before the next poll, an idle
+// one asks no more than it must.
+func (w *Worker) followWork(ctx context.Context) {
+	if w.cfg.Eager <= 0 {
+		<-ctx.Done()
+		return
+	}
+	for ctx.Err() == nil {
+		select {
+		case <-w.stirred:
+		case <-ctx.Done():
+			return
+		}
+		for d := w.cfg.Eager; d < w.cfg.Poll; d *= 2 {
+			w.pause(ctx, d)
+			if ctx.Err() != nil || len(w.stirred) > 0 {
+				break // from the start, then
+			}
+			if w.free() > 0 {
+				w.look(ctx)
 			}
 		}
 	}

@@ -115,6 +115,7 @@ func (w *Worker) returned(r *activeRun) {
 	w.mu.Unlock()
 	if !over {
 		w.signalFreed()
+		w.stir()
 	}
 }
 

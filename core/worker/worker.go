@@ -21,8 +21,8 @@ import (
 	"github.com/postroom/postroom/core/system"
 )
 
-// Config says how a worker works. All fields but Queues and Retention are
-// required.
+// Config says how a worker works. All fields but Queues, Eager and Retention
+// are required.
 type Config struct {
 	Runner       queue.Runner // ID, Host, PID, Version; the rest is filled in
 	Queues       []string     // nil for all
@@ -30,6 +30,7 @@ type Config struct {
 	Lease        time.Duration
 	Heartbeat    time.Duration
 	Poll         time.Duration // slowest fallback when nothing signals
+	Eager        time.Duration // where nothing signals: how soon to look again after there was work; 0 for not before Poll
 	DrainTimeout time.Duration
 	Retention    queue.Retention // the zero value keeps every job
 }
@@ -53,6 +54,7 @@ type Worker struct {
 	wake    chan struct{} // something may be claimable
 	due     system.Timer  // fires when the next waiting job becomes due
 	earlier chan struct{} // a lease ends before nextEnd
+	stirred chan struct{} // there was work: more may follow
 	hurry   chan struct{} // closed when the drain is cut short
 	once    sync.Once
 
@@ -78,7 +80,7 @@ func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger,
 	w := &Worker{
 		cfg: cfg, q: q, sys: sys, types: types, log: log,
 		bound: map[string]Binding{}, due: sys.NewTimer(time.Hour),
-		wake: make(chan struct{}, 1), earlier: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), earlier: make(chan struct{}, 1), stirred: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
 		troubles: map[string]libsql.Class{}, reported: map[string]bool{}, soloWait: 5 * time.Minute,
 	}
 	for _, b := range bindings {
@@ -230,6 +232,9 @@ func (w *Worker) claim(ctx, work context.Context, free int) (queue.Claim, error)
 	for _, c := range got.Jobs {
 		w.start(work, c, nil)
 	}
+	if len(got.Jobs) > 0 {
+		w.stir()
+	}
 	return got, nil
 }
 
@@ -275,6 +280,14 @@ func (w *Worker) free() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return min(w.cfg.Concurrency-w.busy, 2*w.cfg.Concurrency-len(w.active))
+}
+
+// stir says that there was work.
+func (w *Worker) stir() {
+	select {
+	case w.stirred <- struct{}{}:
+	default:
+	}
 }
 
 func (w *Worker) signal() {

@@ -1,0 +1,47 @@
+package worker_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/postroom/postroom/core/debugjobs"
+	"github.com/postroom/postroom/core/internal/dbtest"
+	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/system"
+	"github.com/postroom/postroom/core/worker"
+)
+
+// silent is a database that does not tell of other processes' commits.
+type silent struct{ libsql.DB }
+
+func (silent) Watch(context.Context) <-chan struct{} { return nil }
+
+// Where nothing signals, a runner that had work finds what others store long
+// before its next poll, which in this test never comes.
+func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Open(t)
+	others := queue.New(db, system.Real{}, job.Known())
+	r := &rig{t: t, q: others, done: make(chan error, 1)}
+	id := r.enqueue(job.DebugEcho, `0`) // which the runner finds when it starts
+	w, err := worker.New(queue.New(silent{db}, system.Real{}, job.Known()), system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
+		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, Eager: time.Millisecond, DrainTimeout: 5 * time.Second,
+	}, debugjobs.Bindings()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { r.done <- w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-r.done })
+	for range 3 {
+		r.await(id, job.Completed)
+		id = r.enqueue(job.DebugSleep, `{"ms":20}`) // longer than the first looks last
+	}
+	r.await(id, job.Completed)
+}
