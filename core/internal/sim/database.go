@@ -47,10 +47,11 @@ type fault struct {
 	before, after time.Duration // time that passes before and after it is done
 	refused       libsql.Class  // it is not done
 	lost          bool          // it is done, and the reply is lost
+	late          time.Duration // it is done so long after its caller has given it up
 }
 
 // do makes a call with whatever goes wrong. It returns what the caller sees.
-func (d *database) do(ctx context.Context, c *call, apply func() error) error {
+func (d *database) do(ctx context.Context, c *call, apply func(*call) error) error {
 	p, w := d.p, d.p.w
 	c.proc = p
 	what := c.op + " " + c.kind
@@ -67,6 +68,8 @@ func (d *database) do(ctx context.Context, c *call, apply func() error) error {
 	p.calls++
 	what += fmt.Sprintf(" %d", p.calls)
 	f := w.mishap(p, c.kind)
+	w.mishapOnServer(p, c.kind, &f)
+	restarts := w.restarts
 	tell := func(class libsql.Class, cause error) error {
 		c.told = class
 		d.log(c)
@@ -85,9 +88,13 @@ func (d *database) do(ctx context.Context, c *call, apply func() error) error {
 	if f.refused != "" {
 		return tell(f.refused, nil)
 	}
+	if f.late > 0 {
+		d.landLate(c, f.late, apply)
+		return tell(libsql.Unknown, nil)
+	}
 	w.calls++
 	c.n, c.ms = w.calls, ms(time.Now())
-	c.err = apply()
+	c.err = apply(c)
 	c.applied = c.err == nil
 	w.stats.Calls++
 	w.expect(c)
@@ -102,7 +109,7 @@ func (d *database) do(ctx context.Context, c *call, apply func() error) error {
 		handOver(what + " ends")
 	}
 	switch {
-	case replied && !f.lost:
+	case replied && !f.lost && w.restarts == restarts:
 		c.told = libsql.ClassOf(c.err)
 	case c.kind == "read":
 		c.told = libsql.Canceled
@@ -125,7 +132,7 @@ func (d *database) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result,
 			return res, err
 		}
 	}
-	err := d.do(ctx, c, func() error { return d.write(ctx, c, guards) })
+	err := d.do(ctx, c, func(c *call) error { return d.write(ctx, c, guards) })
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +166,7 @@ func (d *database) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([
 	for _, sql := range op.Stmts {
 		c.stmts = append(c.stmts, libsql.Exec(sql, arg))
 	}
-	err := d.do(ctx, c, func() (err error) {
+	err := d.do(ctx, c, func(c *call) (err error) {
 		mutated := &libsql.Op{Name: op.Name, Stmts: []string{clockSQL(c.ms, c.n) + " AND ? IS NOT NULL"}}
 		for _, s := range d.mutate(c, c.stmts) {
 			mutated.Stmts = append(mutated.Stmts, s.SQL)
@@ -176,7 +183,7 @@ func (d *database) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([
 // Read implements libsql.DB.
 func (d *database) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
 	c := &call{op: caller(), kind: "read", stmts: stmts}
-	err := d.do(ctx, c, func() (err error) {
+	err := d.do(ctx, c, func(c *call) (err error) {
 		// A write for every read, only to set the clock, would cost more than
 		// all reads: they get it in place of the view.
 		now := fmt.Sprintf("(SELECT %d AS ms)", c.ms)

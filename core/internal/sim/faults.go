@@ -32,6 +32,8 @@ type plan struct {
 	// In the whole window.
 	outages, cutOffs, jumps, stops, clientDeaths int
 	skewed                                       bool // clocks are off from the start
+
+	onServer // what there is beside if the database is a server
 }
 
 func draw(r *rand.Rand) plan {
@@ -239,6 +241,7 @@ func (w *world) schedule() {
 			w.killProc(p)
 		}
 	})
+	w.scheduleOnServer(within)
 	w.at(w.plan.window, w.heal)
 }
 

@@ -42,6 +42,7 @@ type world struct {
 	history    []entry
 	calls      int
 	outage     bool
+	restarts   int // of the server, so far
 	healed     bool           // no more faults
 	effects    map[string]int // on the world, by job
 	violations []Violation
@@ -71,6 +72,9 @@ func newWorld(seed uint64, opt Options) *world {
 		began: time.Now(), kick: make(chan struct{}, 1), effects: map[string]int{},
 	}
 	w.plan = draw(rand.New(rand.NewPCG(seed, 1)))
+	if opt.Server {
+		w.plan.draw(rand.New(rand.NewPCG(seed, 2)))
+	}
 	w.work = newWorkload(w)
 	return w
 }

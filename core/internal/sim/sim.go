@@ -27,6 +27,7 @@ import (
 // Options change what a run does beside its seed.
 type Options struct {
 	Mutation *Mutation // a mistake to be made on purpose; nil for none
+	Server   bool      // the database is a server, which has mishaps of its own
 	Trace    bool      // keep the whole history as text
 }
 

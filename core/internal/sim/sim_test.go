@@ -65,9 +65,10 @@ func each(t *testing.T, first, last uint64, opt Options, fn func(*testing.T, *St
 }
 
 // report tells a violation with the story of its job.
-func report(t *testing.T, store *Store, res *Result, mutation *Mutation) {
+func report(t *testing.T, store *Store, res *Result, opt Options) {
 	t.Helper()
-	again := Run(t, store, res.Seed, Options{Mutation: mutation, Trace: true})
+	opt.Trace = true
+	again := Run(t, store, res.Seed, opt)
 	if len(again.Violations) == 0 {
 		t.Errorf("seed %d: a violation did not come again, which is a mistake of the simulator: %v", res.Seed, res.Violations)
 		return
@@ -89,18 +90,33 @@ func report(t *testing.T, store *Store, res *Result, mutation *Mutation) {
 func TestNoSeedBreaksAPromise(t *testing.T) {
 	t.Parallel()
 	first, last := seeds(t)
+	breaksNoPromise(t, first, last, Options{})
+}
+
+// The same with a database on a server: make sim SERVER=1.
+func TestNoSeedOnAServerBreaksAPromise(t *testing.T) {
+	t.Parallel()
+	first, last := seeds(t)
+	if os.Getenv("SEEDS") == "" {
+		last = min(last, 100)
+	}
+	breaksNoPromise(t, first, last, Options{Server: true})
+}
+
+func breaksNoPromise(t *testing.T, first, last uint64, opt Options) {
+	t.Helper()
 	var total Stats
 	var ran int
 	began := time.Now()
 	t.Run("seeds", func(t *testing.T) {
 		t.Parallel()
 		failures := 0
-		each(t, first, last, Options{}, func(t *testing.T, store *Store, res *Result) bool {
+		each(t, first, last, opt, func(t *testing.T, store *Store, res *Result) bool {
 			ran++
 			total.add(res.Stats)
 			if len(res.Violations) > 0 {
 				failures++
-				report(t, store, res, nil)
+				report(t, store, res, opt)
 			}
 			return failures < 5
 		})
@@ -117,20 +133,25 @@ func TestOneSeedIsOneHistory(t *testing.T) {
 	if raceDetector {
 		last = 4
 	}
-	each(t, 1, last, Options{Trace: true}, func(t *testing.T, store *Store, res *Result) bool {
-		again := Run(t, store, res.Seed, Options{Trace: true})
-		if again.Hash == res.Hash {
-			return true
-		}
-		for i := range min(len(res.Trace), len(again.Trace)) {
-			if res.Trace[i] != again.Trace[i] {
-				t.Errorf("seed %d: two histories, line %d:\n%s\n%s\nbefore:\n%s", res.Seed, i, res.Trace[i], again.Trace[i], strings.Join(res.Trace[max(0, i-12):i], "\n"))
+	for name, opt := range map[string]Options{"on a file": {Trace: true}, "on a server": {Trace: true, Server: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, 1, last, opt, func(t *testing.T, store *Store, res *Result) bool {
+				again := Run(t, store, res.Seed, opt)
+				if again.Hash == res.Hash {
+					return true
+				}
+				for i := range min(len(res.Trace), len(again.Trace)) {
+					if res.Trace[i] != again.Trace[i] {
+						t.Errorf("seed %d: two histories, line %d:\n%s\n%s\nbefore:\n%s", res.Seed, i, res.Trace[i], again.Trace[i], strings.Join(res.Trace[max(0, i-12):i], "\n"))
+						return false
+					}
+				}
+				t.Errorf("seed %d: histories of %d and %d lines", res.Seed, len(res.Trace), len(again.Trace))
 				return false
-			}
-		}
-		t.Errorf("seed %d: histories of %d and %d lines", res.Seed, len(res.Trace), len(again.Trace))
-		return false
-	})
+			})
+		})
+	}
 }
 
 // TestSeedsThatFoundMistakes runs those that did; docs/simulator.md tells what.
@@ -140,7 +161,7 @@ func TestSeedsThatFoundMistakes(t *testing.T) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			store := NewStore(t)
 			if res := Run(t, store, seed, Options{}); len(res.Violations) > 0 {
-				report(t, store, res, nil)
+				report(t, store, res, Options{})
 			}
 		})
 	}

@@ -54,7 +54,7 @@ var mutations = map[string]struct {
 			d.p.w.opt.Mutation.hits.Add(1)
 			n := len(c.stmts)
 			c.stmts = append(c.stmts[:n:n], libsql.Exec("DELETE FROM job_keys WHERE scope = 'active' AND job_id IN (SELECT id FROM jobs WHERE state = 'running')"))
-			err := d.do(ctx, c, func() error { return d.write(ctx, c, 0) })
+			err := d.do(ctx, c, func(c *call) error { return d.write(ctx, c, 0) })
 			if err != nil {
 				return nil, true, err
 			}
@@ -121,7 +121,7 @@ func rescueBySnapshot(ctx context.Context, d *database, c *call) ([]libsql.Resul
 	d.p.w.opt.Mutation.hits.Add(1)
 	ids := "''"
 	look := &call{op: "Rescue", kind: "read"}
-	err := d.do(ctx, look, func() error {
+	err := d.do(ctx, look, func(*call) error {
 		res, err := d.p.w.file.Read(context.WithoutCancel(ctx), libsql.Query(
 			"SELECT CAST(id AS BLOB) FROM jobs WHERE state = 'running' AND lease_expires_at < ?", look.ms))
 		if err == nil {
@@ -138,7 +138,7 @@ func rescueBySnapshot(ctx context.Context, d *database, c *call) ([]libsql.Resul
 	d.p.handOver("rescues")
 	c.stmts = slices.Clone(c.stmts)
 	c.stmts[0].SQL = strings.Replace(c.stmts[0].SQL, expired, "id IN ("+ids+")", 1)
-	if err := d.do(ctx, c, func() error { return d.write(ctx, c, 0) }); err != nil {
+	if err := d.do(ctx, c, func(c *call) error { return d.write(ctx, c, 0) }); err != nil {
 		return nil, true, err
 	}
 	return c.results, true, nil

@@ -79,7 +79,7 @@ func (l *workload) startRunner(slot int) {
 		work, err := worker.New(q, p, l.types, zerolog.Nop(), worker.Config{
 			Runner:      queue.Runner{ID: p.name, Host: "sim", Version: "sim"},
 			Concurrency: w.plan.concurrency, Lease: w.plan.lease, Heartbeat: w.plan.heartbeat,
-			Poll: w.plan.poll, DrainTimeout: w.plan.drain, Queues: r.queues, Retention: w.plan.keepAll(),
+			Poll: w.plan.poll, Eager: w.plan.eager, DrainTimeout: w.plan.drain, Queues: r.queues, Retention: w.plan.keepAll(),
 		}, bindings(p)...)
 		if err != nil {
 			panic(err)
