@@ -18,12 +18,12 @@ import (
 // The connections of a process to a server.
 const (
 	remoteConnections = 16
-	// remoteWriters is how many groups may be on their way at once. More than
-	// one, so that on a slow link a request need not wait for the answer to
-	// the one before; few, so that many callers still share a commit. The
-	// server takes one at a time, so the promises are the same as with one.
-	remoteWriters = 4
-	remoteReaders = remoteConnections - remoteWriters
+	// remoteWriters is how many groups may be on their way at once. What comes
+	// meanwhile shares the next one, so more would gain little, and they would
+	// do harm: writers that queue up in a server meet its checkpoints there,
+	// and sqld loses track of its queue then (docs/remote.md).
+	remoteWriters = 1
+	remoteReaders = remoteConnections - remoteWriters - 1 // one is for health checks
 )
 
 // atServer is what meta.file says of a database that lies on a server: a copy
@@ -69,7 +69,7 @@ func openRemote(ctx context.Context, opt Options) (*Remote, error) {
 	}
 	r := &Remote{
 		opt: opt, client: client, inbox: newInbox(opt),
-		flight: make(chan struct{}, remoteWriters), slots: make(chan struct{}, min(opt.Readers, remoteReaders)), done: make(chan struct{}),
+		flight: make(chan struct{}, remoteWriters), slots: make(chan struct{}, remoteReaders), done: make(chan struct{}),
 	}
 	r.life, r.die = context.WithCancel(context.WithoutCancel(ctx))
 	stored, err := r.readIdentity(ctx)
@@ -336,7 +336,24 @@ func (r *Remote) Read(ctx context.Context, stmts ...Stmt) ([]Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.CallTimeout)
 	defer cancel()
-	return retry(ctx, r.opt, func() ([]Result, error) { return r.readOnce(ctx, stmts) })
+	return retry(ctx, r.opt, func() ([]Result, error) {
+		select {
+		case r.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, &Error{Class: Canceled, Op: "read", Detail: "no reader was free", cause: ctx.Err()}
+		}
+		defer func() { <-r.slots }()
+		return r.readOnce(ctx, stmts)
+	})
+}
+
+// unqueued reads beside all other readers, so that a health check does not
+// wait for them.
+type unqueued struct{ *Remote }
+
+// Read implements [DB].
+func (u unqueued) Read(ctx context.Context, stmts ...Stmt) ([]Result, error) {
+	return retry(ctx, u.opt, func() ([]Result, error) { return u.readOnce(ctx, stmts) })
 }
 
 // onlyReads looks at the first word of a statement. A server has no connection
@@ -357,12 +374,6 @@ func (r *Remote) readOnce(ctx context.Context, stmts []Stmt) ([]Result, error) {
 	if r.inbox.closed() {
 		return nil, &Error{Class: Closed, Op: "read"}
 	}
-	select {
-	case r.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, &Error{Class: Canceled, Op: "read", Detail: "no reader was free", cause: ctx.Err()}
-	}
-	defer func() { <-r.slots }()
 	p := &program{}
 	p.begin = p.add(nil, Exec("BEGIN")) // one snapshot for all of them
 	p.same = p.add(following(p.begin), Query(sqlSame, r.databaseID))
@@ -394,7 +405,7 @@ func (r *Remote) readOnce(ctx context.Context, stmts []Stmt) ([]Result, error) {
 }
 
 // Health implements [DB].
-func (r *Remote) Health(ctx context.Context) (int64, error) { return r.health.schema(ctx, r.opt, r) }
+func (r *Remote) Health(ctx context.Context) (int64, error) { return r.health.schema(ctx, r.opt, unqueued{r}) }
 
 // ProbeWriter implements [DB].
 func (r *Remote) ProbeWriter(ctx context.Context) (time.Duration, error) {

@@ -669,3 +669,31 @@ func TestAServerIsToldToSyncAndToldAgainAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+func TestAHealthCheckDoesNotWaitForReaders(t *testing.T) {
+	t.Parallel()
+	r, l := linked(t, Options{})
+	held := make(chan struct{})
+	l.do(func(w http.ResponseWriter, q *http.Request) {
+		body, _ := io.ReadAll(q.Body) // a short one
+		q.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte("SELECT 42")) {
+			<-held
+		}
+		l.target.ServeHTTP(w, q)
+	})
+	var wg sync.WaitGroup
+	for range 2 * remoteReaders {
+		wg.Go(func() {
+			if _, err := r.Read(t.Context(), Query("SELECT 42")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waitFor(t, func() bool { return len(r.slots) == remoteReaders })
+	if _, err := r.Health(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(held)
+	wg.Wait()
+}

@@ -245,7 +245,7 @@ func (w *Worker) reportUnknown(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range types {
-		if !w.reported[t] {
+		if _, mine := w.bound[t]; !mine && !w.reported[t] { // its own it may not have announced yet
 			w.reported[t] = true
 			w.log.Warn().Str("job_type", t).Msg("jobs of a type that no runner knows are waiting")
 		}

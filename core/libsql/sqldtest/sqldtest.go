@@ -82,9 +82,15 @@ type Server struct {
 // It is killed when the test ends.
 func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
+	return StartIn(t, t.TempDir(), flags...)
+}
+
+// StartIn is Start with a folder of the caller's.
+func StartIn(t testing.TB, dir string, flags ...string) *Server {
+	t.Helper()
 	path := program(t)
-	s := &Server{t: t, dir: t.TempDir(), flags: append([]string{path}, flags...)}
-	host := freeHost()
+	s := &Server{t: t, dir: dir, flags: append([]string{path}, flags...)}
+	host := FreeHost()
 	http, admin := host+":8080", host+":9090"
 	s.URL, s.Admin = "http://"+http, "http://"+admin
 	s.flags = append(s.flags, "--no-welcome", "--db-path", filepath.Join(s.dir, "data"), "--http-listen-addr", http, "--admin-listen-addr", admin)
@@ -189,9 +195,9 @@ func program(t testing.TB) string {
 	return path
 }
 
-// freeHost is an address of this machine that nobody else uses: all of
+// FreeHost is an address of this machine that nobody else uses: all of
 // 127.0.0.0/8 is there, so servers that start at once need no luck with ports.
-func freeHost() string {
+func FreeHost() string {
 	n := 1<<16 + rand.IntN(1<<24-1<<17)
 	return net.IPv4(127, byte(n>>16), byte(n>>8), byte(n)).String()
 }

@@ -293,6 +293,7 @@ func (c *Client) post(ctx context.Context, path string, v any) (io.ReadCloser, e
 		if !sent.Load() {
 			return nil, &Error{Message: "no connection", cause: err}
 		}
+		c.Close() // the other connections are likely to lead nowhere as well
 		return nil, lost(err)
 	}
 	if res.StatusCode == http.StatusOK {
