@@ -86,8 +86,8 @@ bench-check: setup $(TOOLS)/golangci-lint ## check the benchmark, which is no pa
 	  $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && go test ./...
 
 .PHONY: sim
-sim: setup ## simulate runners, clients and mishaps for SEEDS (a number, or a range such as 17-17); see docs/simulator.md
-	@set -o pipefail; cd core && SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -v -run TestNoSeedBreaksAPromise ./internal/sim | grep -v '^=== '
+sim: setup ## simulate runners, clients and mishaps for SEEDS (a number, or a range such as 17-17), with SERVER=1 on a libsql server; see docs/simulator.md
+	@set -o pipefail; cd core && SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -v -run 'TestNoSeed$(if $(SERVER),OnAServer)BreaksAPromise' ./internal/sim | grep -v '^=== '
 
 .PHONY: clean
 clean: ## remove what was built; data/ stays
