@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,10 +60,22 @@ type system struct {
 // newSystemOnServer is a system whose database is on a libsql server.
 func newSystemOnServer(tb testing.TB, env ...string) *system {
 	tb.Helper()
-	server := sqldtest.Start(tb)
-	s := newSystem(tb, append([]string{"DATABASE_URL=" + server.URL, "DATABASE_ADMIN_URL=" + server.Admin}, env...)...)
-	s.sqld = server
+	s := newSystem(tb, env...)
+	s.on(sqldtest.Start(tb))
 	return s
+}
+
+// on moves the system's database to a server.
+func (s *system) on(server *sqldtest.Server) {
+	s.sqld = server
+	s.env = append(s.env, "DATABASE_URL="+server.URL, "DATABASE_ADMIN_URL="+server.Admin)
+}
+
+// over is the system for processes that reach its server over a link.
+func (s *system) over(l *link) *system {
+	other := *s
+	other.env = append(slices.Clone(s.env), "DATABASE_URL="+l.url)
+	return &other
 }
 
 func newSystem(tb testing.TB, env ...string) *system {
@@ -96,6 +109,13 @@ func (s *system) start(name string, args ...string) *process {
 	s.Helper()
 	p := &process{Cmd: exec.Command(filepath.Join(binaries, name), args...), s: s, log: newLog(), done: make(chan struct{})}
 	p.Env, p.Stderr = s.env, p.log
+	s.begin(p, name)
+	return p
+}
+
+// begin starts a process, which ends with the test.
+func (s *system) begin(p *process, name string) {
+	s.Helper()
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.Start(); err != nil {
 		s.Fatal(err)
@@ -107,7 +127,6 @@ func (s *system) start(name string, args ...string) *process {
 			s.Logf("%s said:\n%s", name, p.log.tail(60))
 		}
 	})
-	return p
 }
 
 func (s *system) runner(args ...string) *process {
