@@ -405,7 +405,9 @@ func (r *Remote) readOnce(ctx context.Context, stmts []Stmt) ([]Result, error) {
 }
 
 // Health implements [DB].
-func (r *Remote) Health(ctx context.Context) (int64, error) { return r.health.schema(ctx, r.opt, unqueued{r}) }
+func (r *Remote) Health(ctx context.Context) (int64, error) {
+	return r.health.schema(ctx, r.opt, unqueued{r})
+}
 
 // ProbeWriter implements [DB].
 func (r *Remote) ProbeWriter(ctx context.Context) (time.Duration, error) {

@@ -42,7 +42,7 @@ type world struct {
 	history    []entry
 	calls      int
 	outage     bool
-	restarts   int // of the server, so far
+	restarts   int            // of the server, so far
 	healed     bool           // no more faults
 	effects    map[string]int // on the world, by job
 	violations []Violation
