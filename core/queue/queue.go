@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -249,18 +250,18 @@ func isNew(n *job.New) bool { return n.ID == "" && n.Key == "" && len(n.After) =
 func (q *Queue) store(ctx context.Context, op *libsql.Op, items []item, fresh, guarded bool) ([]libsql.Row, error) {
 	arrays := inArrays(items)
 	if !guarded && (len(arrays) == 1 || fresh) {
-		var all [][]byte
-		for _, a := range arrays {
-			all = append(all, a.items...)
+		all := slices.Clip(arrays[0].texts)
+		for _, a := range arrays[1:] {
+			all = append(all, a.texts...)
 		}
 		return q.db.Merge(ctx, op, all...)
 	}
 	var b libsql.Batch
 	for _, a := range arrays {
-		b.Guard(sqlEnqueueGuardID, a.slim)
+		b.Guard(sqlEnqueueGuardID, a.slim())
 	}
 	for _, a := range arrays {
-		b.Guard(sqlEnqueueGuardAfter, a.slim)
+		b.Guard(sqlEnqueueGuardAfter, a.slim())
 	}
 	answers := make([]int, len(arrays))
 	for i, a := range arrays {
@@ -288,8 +289,8 @@ func (q *Queue) store(ctx context.Context, op *libsql.Op, items []item, fresh, g
 // array is a part of a call's items.
 type array struct {
 	first int // the place of its first item in the call
-	items [][]byte
-	slim  string // all of them without their payloads
+	items []item
+	texts [][]byte
 }
 
 // arrayBytes is how long an array becomes before the next one is begun: a
@@ -298,48 +299,49 @@ const arrayBytes = 4 << 20
 
 func inArrays(items []item) []array {
 	var out []array
-	slim, size := []item{}, 0
-	flush := func() { out[len(out)-1].slim = string(job.Payload(slim)) }
+	texts := make([][]byte, len(items))
+	first, size := 0, 0
 	for i, it := range items {
-		text := job.Payload(it)
-		if len(out) == 0 || size+len(text) > arrayBytes {
-			if len(out) > 0 {
-				flush()
-			}
-			out = append(out, array{first: i})
-			slim, size = slim[:0], 0
+		texts[i] = job.Payload(it)
+		if i > first && size+len(texts[i]) > arrayBytes {
+			out = append(out, array{first, items[first:i], texts[first:i]})
+			first, size = i, 0
 		}
-		a := &out[len(out)-1]
-		a.items = append(a.items, text)
-		size += len(text) + 1
-		it.Payload = ""
-		slim = append(slim, it)
+		size += len(texts[i]) + 1
 	}
-	flush()
-	return out
+	return append(out, array{first, items[first:], texts[first:]})
+}
+
+// slim is the array without payloads.
+func (a array) slim() string {
+	out := slices.Clone(a.items)
+	for i := range out {
+		out[i].Payload = ""
+	}
+	return string(job.Payload(out))
 }
 
 // record records an op that asks, and returns the place of its answer. Payloads
 // go only where they are stored.
 func (a array) record(b *libsql.Batch, op *libsql.Op, follows bool) int {
-	last := len(op.Stmts) - 1
+	last, slim := len(op.Stmts)-1, a.slim()
 	for i, sql := range op.Stmts[:last] {
-		arg := a.slim
+		arg := slim
 		if i == last-1 {
-			arg = "[" + string(bytes.Join(a.items, []byte(","))) + "]"
+			arg = "[" + string(bytes.Join(a.texts, []byte(","))) + "]"
 		}
 		b.Exec(sql, arg)
 	}
 	if follows {
-		b.Exec(sqlAfter, a.slim)
+		b.Exec(sqlAfter, slim)
 	}
-	return b.Query(op.Stmts[last], a.slim)
+	return b.Query(op.Stmts[last], slim)
 }
 
 // unknownAfter is the error for a job to come after that is not stored.
 func (q *Queue) unknownAfter(ctx context.Context, a array, items int) error {
 	inv := &job.Invalid{Field: "after", Code: "unknown_job", Reason: "names a job that is not stored"}
-	res, err := q.db.Read(ctx, libsql.Query(sqlUnknownAfter, a.slim))
+	res, err := q.db.Read(ctx, libsql.Query(sqlUnknownAfter, a.slim()))
 	if err != nil || len(res[0].Rows) == 0 { // stored since then: which one it was does not matter any more
 		return inv
 	}
