@@ -22,6 +22,7 @@ type conn struct {
 	native driver.Conn
 	file   fileID
 	role   role
+	large  bool // its cache is
 }
 
 // role is what a parked connection was set up for.
@@ -119,6 +120,7 @@ func errReplaced() error {
 // setUp makes the connection ready for its role and returns the identity of
 // the file with its log.
 func (c *conn) setUp(path, synchronous string) (fileID, error) {
+	c.large = false // says the pragma below
 	for _, pragma := range c.pragmas(synchronous) {
 		if _, err := c.query(pragma); err != nil {
 			return fileID{}, err
@@ -151,7 +153,7 @@ func (c *conn) pragmas(synchronous string) []string {
 	case migrateRole:
 		p = append(p, "PRAGMA query_only=OFF", "PRAGMA journal_mode=wal") // kept in the file from then on
 	default:
-		p = append(p, "PRAGMA query_only=OFF", "PRAGMA cache_size=-8192", "PRAGMA journal_size_limit=67108864")
+		p = append(p, "PRAGMA query_only=OFF", usualCache, "PRAGMA journal_size_limit=67108864")
 	}
 	return p
 }
@@ -184,6 +186,20 @@ func unpark(key lot) *conn {
 // escapePath makes a path safe inside a URI, where ? and # would cut it.
 func escapePath(path string) string {
 	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+}
+
+// cache gives a writing connection its large cache or its usual one.
+func (c *conn) cache(large bool) {
+	if c.large == large {
+		return
+	}
+	pragma := usualCache
+	if large {
+		pragma = largeCache
+	}
+	if _, err := c.query(pragma); err == nil { // a failure costs time or memory only
+		c.large = large
+	}
 }
 
 func (c *conn) run(s Stmt) (Result, error) {

@@ -343,3 +343,30 @@ func TestCloseFinishesWhatIsPending(t *testing.T) {
 		t.Error("the pending write was lost")
 	}
 }
+
+// A large commit has room for the pages it touches, which is not kept for small
+// ones.
+func TestALargeCommitHasALargeCache(t *testing.T) {
+	t.Parallel()
+	f := open(t, Options{Path: newPath(t)})
+	size := func() int64 {
+		t.Helper()
+		rows, err := f.writer.conn.query("PRAGMA cache_size")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows[0].Int(0)
+	}
+	mustWrite(t, f, Exec("CREATE TABLE t (v BLOB) STRICT"))
+	if got := size(); got != -8192 {
+		t.Errorf("%d pages or KiB", got)
+	}
+	mustWrite(t, f, Exec("INSERT INTO t VALUES (?)", make([]byte, 2<<20)))
+	if got := size(); got != -32768 {
+		t.Errorf("%d pages or KiB for a large commit", got)
+	}
+	f.writer.conn.cache(false) // as when all is quiet
+	if got := size(); got != -8192 {
+		t.Errorf("%d pages or KiB afterwards", got)
+	}
+}

@@ -12,7 +12,13 @@ import (
 const (
 	worthGivingBack = 1 << 20
 	quietFor        = 10 * time.Second
+	// A commit of so much touches more pages than the usual cache holds: they
+	// would be written to the log, read again and written again before it ends.
+	worthMoreCache = 1 << 20
 )
+
+// The writer's cache, usually and for large commits.
+const usualCache, largeCache = "PRAGMA cache_size=-8192", "PRAGMA cache_size=-32768"
 
 // writer groups the batches of all callers of this process into commits. One
 // goroutine owns the writing connection; callers hand it recorded work and
@@ -55,6 +61,7 @@ func (w *writer) loop() {
 		case <-w.wake:
 		case <-quiet.C():
 			if w.conn != nil {
+				w.conn.cache(false)
 				_, _ = w.conn.query("PRAGMA shrink_memory") // its page cache; a failure costs memory only
 			}
 			giveMemoryBack()
@@ -91,6 +98,9 @@ func (w *writer) commitGroup() {
 	if len(group) == 0 {
 		_, _ = c.exec("ROLLBACK") // nothing was done
 		return
+	}
+	if size > worthMoreCache {
+		c.cache(true)
 	}
 	home, err := w.f.settle(c)
 	statements := 0
