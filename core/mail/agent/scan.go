@@ -22,7 +22,7 @@ const (
 	// scanSort is how many new names are brought into their order, in which
 	// they touch few pages of an index together; as a directory lists them they
 	// touch one each.
-	scanSort = 200_000
+	scanSort = 100_000
 	// few is how many new messages of those get a job each. More are taken in
 	// at once: that is a mailbox that comes in, not mail.
 	few = 100
