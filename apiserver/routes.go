@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -27,6 +28,7 @@ type service struct {
 	heartbeat  time.Duration // how often a stream of events says something
 	mail       *mail.Store
 	metrics    http.Handler // the page for Prometheus
+	settings   settings
 	health     httpd.Health
 	log        zerolog.Logger
 	maxBody    int64 // bytes of a JSON body
@@ -112,13 +114,19 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a.plain(route{id: "livez", method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
 	a.plain(route{id: "readyz", method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
 	a.text(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
-	a.plain(route{id: "index", method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveJSON(index{
-		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz",
+	a.plain(route{id: "index", method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
+		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz", Pages: uiPath,
 	}))
+	pages, err := serveUI()
+	if err != nil {
+		return nil, fmt.Errorf("serve the pages: %w", err)
+	}
+	mux.Handle("GET "+uiPath+"{file...}", pages)
+	register(a, route{id: "get-config", method: "GET", path: "/v1/config", summary: "The configuration of this apiserver, with the origin of each value; secrets are ***"}, s.getConfig)
 	var document []byte
 	a.plain(route{id: "openapi", method: "GET", path: "/openapi.json", summary: "This description"}, "an OpenAPI 3.1 document", map[string]any{},
 		func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, document) })
-	document, err := json.Marshal(a.huma.OpenAPI())
+	document, err = json.Marshal(a.huma.OpenAPI())
 	if err != nil {
 		return nil, fmt.Errorf("describe the API: %w", err)
 	}
@@ -137,6 +145,21 @@ type index struct {
 	Version string `json:"version"`
 	OpenAPI string `json:"openapi"`
 	Health  string `json:"health"`
+	Pages   string `json:"pages"`
+}
+
+// settings are the configuration as the description has it.
+type settings struct {
+	Settings []struct {
+		Key      string `json:"key"`
+		Value    any    `json:"value"`
+		Origin   string `json:"origin" doc:"default, file:line, env NAME or flag."`
+		Reserved bool   `json:"reserved" doc:"Nothing acts on it yet."`
+	} `json:"settings" nullable:"false"`
+}
+
+func (s service) getConfig(context.Context, *struct{}) (*reply[settings], error) {
+	return &reply[settings]{s.settings}, nil
 }
 
 func serveJSON(v any) http.HandlerFunc {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -55,10 +57,18 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	ctx, hurry, stop := system.StopSignals(ctx)
 	defer stop()
 
+	var shown settings
+	var printed bytes.Buffer
+	if err := cfg.PrintJSON(&printed); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(printed.Bytes(), &shown); err != nil {
+		return fmt.Errorf("show the configuration: %w", err)
+	}
 	var draining atomic.Bool
 	s := service{
 		log: log, health: httpd.Health{DB: wiring.NotOpen{}, Version: version.Version(), Draining: draining.Load},
-		metrics: page, heartbeat: heartbeat, maxBody: cfg.API.MaxBody, maxMessage: cfg.API.MaxMessage,
+		metrics: page, settings: shown, heartbeat: heartbeat, maxBody: cfg.API.MaxBody, maxMessage: cfg.API.MaxMessage,
 		tokens: tokens, origins: cfg.API.AllowedOrigins,
 	}
 	listener, err := httpd.Listen(net.JoinHostPort(cfg.App.Host, strconv.Itoa(cfg.App.Port)), "app.port")

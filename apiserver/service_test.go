@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -18,7 +20,7 @@ import (
 
 // The routes of this service. What is added to it is added here.
 var everyRoute = slices.Sorted(slices.Values(append(mailRoutes,
-	"GET /", "GET /healthz", "GET /livez", "GET /metrics", "GET /openapi.json", "GET /readyz", "GET /v1/jobs", "GET /v1/jobs/{id}",
+	"GET /", "GET /healthz", "GET /livez", "GET /metrics", "GET /openapi.json", "GET /readyz", "GET /v1/config", "GET /v1/jobs", "GET /v1/jobs/{id}",
 	"GET /v1/queues", "GET /v1/runners", "POST /v1/jobs", "POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry",
 	"GET /v1/cron", "PUT /v1/cron/{name}", "GET /v1/cron/{name}", "DELETE /v1/cron/{name}",
 	"POST /v1/cron/{name}/pause", "POST /v1/cron/{name}/resume", "POST /v1/cron/{name}/trigger",
@@ -215,4 +217,63 @@ func TestPagesNameRoutesThatExist(t *testing.T) {
 	if found < 5 {
 		t.Errorf("only %d routes were found", found)
 	}
+}
+
+// What others wrote for the pages is as they published it.
+func TestVendoredFilesAreAsPublished(t *testing.T) {
+	t.Parallel()
+	sums, err := os.ReadFile("ui/vendor/SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]string{}
+	for line := range strings.Lines(string(sums)) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		listed[name] = sum
+	}
+	files, err := os.ReadDir("ui/vendor")
+	if err != nil || len(files) != len(listed)+1 {
+		t.Errorf("%d files, %d sums, %v", len(files), len(listed), err)
+	}
+	for name, want := range listed {
+		text, err := os.ReadFile(filepath.Join("ui/vendor", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sha256.Sum256(text); hex.EncodeToString(got[:]) != want {
+			t.Errorf("ui/vendor/%s was changed; scripts/vendor-web fetches it", name)
+		}
+	}
+}
+
+func TestThePagesAreServed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for path, mime := range map[string]string{"/ui/": "text/html", "/ui/app.js": "text/javascript", "/ui/app.css": "text/css", "/ui/vendor/uplot.js": "text/javascript"} {
+		got := f.get(path)
+		if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), mime) || got.header.Get("Etag") == "" ||
+			!strings.HasPrefix(got.header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self';") {
+			t.Errorf("%s: %d %v", path, got.status, got.header)
+		}
+		if again := send(t, "GET", f.url+path, http.NoBody, "If-None-Match", got.header.Get("Etag")); again.status != 304 || again.raw != "" {
+			t.Errorf("%s again: %d", path, again.status)
+		}
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for path, accept := range map[string]string{"/": "text/html,*/*;q=0.8", "/ui/nowhere": "*/*", "/ui/../go.mod": "*/*"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", f.url+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", accept)
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close() // nothing is read
+		if to := res.Header.Get("Location"); path != "/ui/../go.mod" && (res.StatusCode != 303 || to != "/ui/") || strings.Contains(to, "..") {
+			t.Errorf("%s: %d to %q", path, res.StatusCode, to)
+		}
+	}
+	f.get("/").is(200) // a program is told where to look
 }

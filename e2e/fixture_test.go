@@ -1,7 +1,7 @@
 // Package e2e tests the two real binaries together, as processes, over HTTP,
 // on a real database file and a real Maildir. Besides the standard library it
-// uses core's storage face, to look at the database from outside, and its
-// OTLP receiver.
+// uses core's storage face, to look at the database from outside, its OTLP
+// receiver, and chromedp, to use the web pages as people do.
 package e2e
 
 import (

@@ -2,11 +2,16 @@ module github.com/postroom/postroom/e2e
 
 go 1.26.0
 
-require github.com/postroom/postroom/core v0.0.0
+require (
+	github.com/chromedp/chromedp v0.23.0
+	github.com/postroom/postroom/core v0.0.0
+)
 
 require (
 	github.com/antlr4-go/antlr/v4 v4.13.0 // indirect
+	github.com/chromedp/cdproto v0.159.0 // indirect
 	github.com/fsnotify/fsnotify v1.10.1 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/golang-migrate/migrate/v4 v4.20.1 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.31.0 // indirect
 	github.com/libsql/sqlite-antlr4-parser v0.0.0-20240327125255-dbf53b6cbf06 // indirect

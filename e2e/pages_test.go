@@ -1,0 +1,262 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// screens is where pictures of the pages are kept, for people to look at.
+const screens = "../.cache/screens"
+
+// page is a browser's tab as somebody uses it.
+type page struct {
+	testing.TB
+	ctx context.Context
+	url string
+
+	mu       sync.Mutex
+	problems []string // what the browser's console complained of
+}
+
+func openPage(tb testing.TB, url string) *page {
+	tb.Helper()
+	browser := ""
+	for _, name := range []string{"chromium", "google-chrome", "chromium-browser"} {
+		if path, err := exec.LookPath(name); err == nil {
+			browser = path
+			break
+		}
+	}
+	if browser == "" {
+		tb.Skip("there is no Chromium (apt-get install chromium)")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.WindowSize(1280, 900))
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	tb.Cleanup(stop)
+	ctx, leave := chromedp.NewContext(allocator)
+	tb.Cleanup(leave)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	tb.Cleanup(cancel)
+	p := &page{TB: tb, ctx: ctx, url: url}
+	messages := chromedp.Console(ctx)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		for m, err := range messages {
+			if err != nil {
+				return // the tab is closed
+			}
+			p.mu.Lock()
+			if m.Type == chromedp.ConsoleError || m.IsException() { // a refusal of the content security policy among them
+				p.problems = append(p.problems, m.String())
+			}
+			p.mu.Unlock()
+		}
+	})
+	tb.Cleanup(func() { cancel(); listening.Wait() })
+	return p
+}
+
+// run performs an action in the tab.
+func run[T any](p *page, what string, action chromedp.Action[T]) T {
+	p.Helper()
+	value, err := chromedp.Run(p.ctx, action)
+	if err != nil {
+		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		p.Fatalf("%s: %v\n%s", what, err, text)
+	}
+	return value
+}
+
+// until waits for an expression to be true.
+func (p *page) until(what, expression string) {
+	p.Helper()
+	run(p, what, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(time.Minute)))
+}
+
+// goTo opens a page and waits for its heading.
+func (p *page) goTo(hash, heading string) {
+	p.Helper()
+	run(p, "go to "+hash, chromedp.Navigate(p.url+"/ui/"+hash))
+	p.see("h1", heading)
+}
+
+// see waits until an element holds a text.
+func (p *page) see(selector, text string) {
+	p.Helper()
+	p.until(fmt.Sprintf("see %q in %s", text, selector),
+		fmt.Sprintf(`[...document.querySelectorAll(%q)].some((e) => e.innerText.includes(%q))`, selector, text))
+}
+
+// press clicks on the button, or the link, that is called so, as soon as there
+// is one.
+func (p *page) press(name string) {
+	p.Helper()
+	p.until("press "+name, fmt.Sprintf(`(() => {
+	  const called = (e) => (e.getAttribute("aria-label") ?? e.innerText).trim().startsWith(%q);
+	  const it = [...document.querySelectorAll("button, a, [role=button]")].find(called);
+	  it?.click();
+	  return it !== undefined;
+	})()`, name))
+}
+
+// keep takes a picture and looks for what keeps people out: controls without a
+// name, pictures without a text, headings that are not one.
+func (p *page) keep(name string) {
+	p.Helper()
+	picture := run(p, "picture of "+name, chromedp.FullScreenshot(100))
+	for _, f := range run(p, "look at "+name, chromedp.Evaluate[[]string](`(() => {
+	  const faults = [];
+	  const named = (e) => (e.getAttribute("aria-label") ?? e.innerText ?? "").trim() !== "" || (e.labels?.length ?? 0) > 0;
+	  document.querySelectorAll("button, a, input, select, textarea").forEach((e) => { if (!named(e)) faults.push("no name: " + e.outerHTML); });
+	  document.querySelectorAll("img:not([alt]), [role=img]:not([aria-label])").forEach((e) => faults.push("no text: " + e.outerHTML));
+	  if (document.querySelectorAll("h1").length !== 1) faults.push("not one main heading");
+	  document.querySelectorAll("th:not([scope])").forEach((e) => e.closest("[role=img]") ?? faults.push("no scope: " + e.outerHTML));
+	  if (document.documentElement.scrollWidth > innerWidth + 1) faults.push("wider than the window: " + document.documentElement.scrollWidth);
+	  const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+	  if (new Set(ids).size !== ids.length) faults.push("an id twice");
+	  if (document.documentElement.lang === "") faults.push("no language");
+	  return faults;
+	})()`)) {
+		p.Errorf("%s: %s", name, f)
+	}
+	if err := os.MkdirAll(screens, 0o755); err != nil {
+		p.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(screens, name+".png"), picture, 0o600); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// calm fails the test if the browser's console complained.
+func (p *page) calm() {
+	p.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, text := range p.problems {
+		p.Errorf("the browser says: %s", text)
+	}
+}
+
+// What the README promises a new user, by clicks.
+func TestTheFirstTenMinutes(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "QUEUE_DEBUG_JOBS=true")
+	s.runner()
+	api := s.server()
+	p := openPage(t, api.url)
+	create := func(body string) string {
+		t.Helper()
+		var j struct{ ID string }
+		api.postJSON("/v1/jobs", body).into(t, &j)
+		return j.ID
+	}
+
+	p.goTo("", "Overview")
+	p.see("p", "No job was ever stored.")
+	create(`{"type":"debug.echo","payload":"<img src=x onerror=window.hurt=1>"}`)
+	p.see("td:nth-child(4)", "1") // completed, without a reload
+	p.see("[role=status]", "live")
+	p.keep("overview")
+
+	failed := create(`{"type":"debug.fail","max_attempts":1}`)
+	p.goTo("#/jobs?state=failed", "Jobs")
+	p.see("td", failed)
+	p.keep("jobs")
+	p.press("Retry job " + failed)
+	p.see(".says", "done")
+	p.press(failed)
+	p.see("h1", "debug.fail")
+	p.see("td", "failure 1")
+	p.keep("job")
+
+	waits := create(`{"type":"nobody.knows","payload":{"html":"<b>bold</b>"}}`)
+	p.goTo("#/jobs/"+waits, "nobody.knows")
+	p.see("li", "knows the type nobody.knows")
+	p.see("pre", "<b>bold</b>")
+	p.press("Cancel")
+	p.see("h1", "canceled")
+
+	p.goTo("#/queues", "Queues")
+	p.press("Pause default")
+	p.see("td", "default (paused)")
+	p.press("Resume default")
+	p.see("button", "Pause")
+	p.keep("queues")
+
+	account := api.account()
+	mail := func(subject string) {
+		t.Helper()
+		api.do("POST", "/v1/messages?account="+account, "message/rfc822", strings.NewReader("From: Shop <orders@shop.example>\r\nTo: me@example.com\r\nSubject: "+subject+"\r\nMessage-ID: <"+strings.ReplaceAll(subject, " ", "-")+"@shop.example>\r\n\r\nHello.\r\n"))
+	}
+	const hostile = "Invoice <script>window.hurt=1</script>"
+	mail(hostile)
+	p.goTo("#/mail", "Mail")
+	p.see("td", hostile)
+	p.goTo("#/rules/new", "New rule")
+	rule := `{"name":"Shops","scope":"global","priority":10,"conditions":{"op":"sender_domain","value":"shop.example"},"action_type":"archive"}`
+	run(p, "write the rule", chromedp.Evaluate[bool](fmt.Sprintf(`(() => { const t = document.querySelector("textarea"); t.value = %q; return t.dispatchEvent(new Event("input", { bubbles: true })); })()`, rule)))
+	p.press("Try on stored mail")
+	p.see("[role=status] p", "It matches 1 of the newest 1 messages. Nothing was changed.")
+	p.see("td", "folder:")
+	p.keep("rule")
+	p.press("Save")
+	p.see("td", "Shops")
+	p.keep("rules")
+	mail("Your parcel")
+	p.goTo("#/mail", "Mail")
+	p.see("td", "completed")
+	p.keep("mail")
+	p.press("Your parcel")
+	p.see("td", "archive")
+	p.press("Undo archive")
+	p.see("td", "undone")
+	p.keep("message")
+
+	p.goTo("#/approvals", "Approvals")
+	p.see("p", "Nothing waits.")
+	api.do("PUT", "/v1/cron/nightly", "application/json", strings.NewReader(`{"schedule":"@daily","type":"debug.echo"}`))
+	p.goTo("#/schedules", "Schedules")
+	p.press("Trigger nightly")
+	p.see(".says", "done")
+	p.press("Pause nightly")
+	p.see("td", "paused")
+	p.keep("schedules")
+	p.goTo("#/configuration", "Configuration")
+	p.see("td", "queue.lease")
+	p.keep("configuration")
+	p.goTo("#/nowhere", "There is no such page")
+
+	if run(p, "look for scripts that ran", chromedp.Evaluate[bool]("window.hurt === 1")) {
+		t.Error("text of a message or a payload ran as a script")
+	}
+	run(p, "a phone", chromedp.EmulateViewport(390, 800))
+	p.goTo("#/jobs", "Jobs")
+	p.see("td", failed)
+	p.keep("phone")
+	p.calm()
+}
+
+// The pages load nothing that this binary does not have.
+func TestThePagesLoadNothingFromElsewhere(t *testing.T) {
+	t.Parallel()
+	elsewhere := regexp.MustCompile(`(?i)(src|href|from|import|url)\s*[=(]?\s*["'(]?(https?:)?//`)
+	for _, name := range []string{"index.html", "app.css", "app.js", "api.js", "parts.js", "overview.js", "jobs.js", "queues.js", "schedules.js", "mail.js", "rules.js", "configuration.js", "login.js"} {
+		text, err := os.ReadFile(filepath.Join("../apiserver/ui", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := elsewhere.Find(text); found != nil {
+			t.Errorf("%s: %s", name, found)
+		}
+	}
+}
