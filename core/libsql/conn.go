@@ -49,7 +49,6 @@ type lot struct {
 }
 
 var openDriver = sync.OnceValues(func() (driver.Driver, error) {
-	fewArenas()
 	// database/sql has no look-up of a driver by name. The handle opens an
 	// in-memory database that nobody uses and is kept, not closed.
 	db, err := sql.Open("libsql", ":memory:")

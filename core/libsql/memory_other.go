@@ -6,5 +6,3 @@ import "runtime/debug"
 
 // giveMemoryBack returns what a burst of work left behind to the system.
 func giveMemoryBack() { debug.FreeOSMemory() }
-
-func fewArenas() {}
