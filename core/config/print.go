@@ -69,6 +69,9 @@ func (l *Loaded) Print(w io.Writer) error {
 		if f.reserved {
 			note += ", reserved"
 		}
+		if f.key == "database.synchronous" && l.Undurable() {
+			note += ", but the server decides: database.admin_url is not set"
+		}
 		text, err := l.text(f)
 		if err != nil {
 			return err

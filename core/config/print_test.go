@@ -121,3 +121,25 @@ func TestLogFormat(t *testing.T) {
 		}
 	}
 }
+
+func TestPrintSaysWhereTheServerDecidesWhatACommitSurvives(t *testing.T) {
+	t.Parallel()
+	const words = "the server decides"
+	for name, c := range map[string]struct {
+		env  []string
+		says bool
+	}{
+		"a file":                     {nil, false},
+		"a server":                   {[]string{"DATABASE_URL", "http://db:8080"}, true},
+		"a server with an admin URL": {[]string{"DATABASE_URL", "http://db:8080", "DATABASE_ADMIN_URL", "http://db:9090"}, false},
+		"a server, and that is fine": {[]string{"DATABASE_URL", "http://db:8080", "DATABASE_SYNCHRONOUS", "normal"}, false},
+	} {
+		var out bytes.Buffer
+		if err := load(t, "", c.env...).Print(&out); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), words); got != c.says {
+			t.Errorf("%s: it says %q: %v\n%s", name, words, got, &out)
+		}
+	}
+}
