@@ -93,7 +93,8 @@ func StartIn(t testing.TB, dir string, flags ...string) *Server {
 	host := FreeHost()
 	http, admin := host+":8080", host+":9090"
 	s.URL, s.Admin = "http://"+http, "http://"+admin
-	s.flags = append(s.flags, "--no-welcome", "--db-path", filepath.Join(s.dir, "data"), "--http-listen-addr", http, "--admin-listen-addr", admin)
+	// Two connections at a time: docs/remote.md tells why.
+	s.flags = append(s.flags, "--max-concurrent-connections", "2", "--connection-creation-timeout-sec", "10", "--no-welcome", "--db-path", filepath.Join(s.dir, "data"), "--http-listen-addr", http, "--admin-listen-addr", admin)
 	t.Cleanup(s.Kill)
 	s.Restart()
 	return s
