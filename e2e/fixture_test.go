@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 type system struct {
 	testing.TB
 	dir  string // database, Maildir
+	bin  string // where its services are
 	sqld *sqldtest.Server
 	env  []string
 }
@@ -81,7 +82,7 @@ func (s *system) over(l *link) *system {
 func newSystem(tb testing.TB, env ...string) *system {
 	tb.Helper()
 	dir := tb.TempDir()
-	return &system{TB: tb, dir: dir, env: append([]string{
+	return &system{TB: tb, dir: dir, bin: binaries, env: append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DATABASE_URL=" + filepath.Join(dir, "postroom.db"),
 		"APP_PORT=0", "APP_DRAIN_DELAY=10ms", "QUEUE_HTTP_ADDR=", "QUEUE_LEASE=2s", "QUEUE_POLL=200ms", "MAIL_SYNC_INTERVAL=1s",
 	}, env...)}
@@ -107,7 +108,7 @@ type process struct {
 
 func (s *system) start(name string, args ...string) *process {
 	s.Helper()
-	p := &process{Cmd: exec.Command(filepath.Join(binaries, name), args...), s: s, log: newLog(), done: make(chan struct{})}
+	p := &process{Cmd: exec.Command(filepath.Join(s.bin, name), args...), s: s, log: newLog(), done: make(chan struct{})}
 	p.Env, p.Stderr = s.env, p.log
 	s.begin(p, name)
 	return p
