@@ -32,6 +32,7 @@ func commands() []command {
 
 		{"jobs enqueue", "TYPE", "store a job and print its id", jobsEnqueue},
 		{"jobs list", "", "list jobs, newest first", jobsList},
+		{"jobs tail", "", "show the last changes of jobs' states; -f goes on with what comes", jobsTail},
 		{"jobs show", "ID", "show a job with its steps, runs and history", jobsShow},
 		{"jobs why", "ID", "say why a job is not running", jobsWhy},
 		{"jobs cancel", "ID", "cancel a queued job, ask a running one to stop", jobsCancel},
@@ -54,6 +55,7 @@ func commands() []command {
 		{"limits set", "SCOPE NAME", "limit how many jobs of a queue, a type or a key run at once, or how close a key's starts may be", limitsSet},
 		{"limits drop", "SCOPE NAME", "take a limit away", limitsDrop},
 
+		{"completion", "SHELL", "print what makes bash, zsh or fish complete this command line", completion},
 		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
 		{"bench", "", "measure the configured database on a queue of its own, which is deleted afterwards", bench},
 

@@ -2,12 +2,43 @@ package main
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
 )
+
+func TestJobsTail(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	first, second := db.enqueue(job.DebugEcho, `1`), db.enqueue(job.DebugSleep, `{}`)
+	fine(t, db.path, "jobs", "cancel", first)
+	if out := fine(t, db.path, "jobs", "tail"); strings.Count(out, "\n") != 3 || !strings.Contains(out, first+"  canceled") || !strings.Contains(out, second+"  queued") {
+		t.Errorf("%s", out)
+	}
+	if out := fine(t, db.path, "jobs", "tail", "-n", "1"); strings.Count(out, "\n") != 1 || !strings.Contains(out, "canceled") {
+		t.Errorf("%s", out)
+	}
+	if out := fine(t, db.path, "jobs", "tail", "-type", job.DebugSleep, "-json"); strings.Count(out, "\n") != 1 || !strings.Contains(out, `"state":"queued"`) {
+		t.Errorf("%s", out)
+	}
+	if out := fine(t, db.path, "jobs", "tail", "-type", "nobody.knows"); out != "" {
+		t.Errorf("%s", out)
+	}
+	if r := cli(t, db.path, "jobs", "tail", "-n", "-1"); r.code != exitWrong {
+		t.Errorf("exit %d", r.code)
+	}
+	p := startCommand(t, db.path, "jobs", "tail", "-f")
+	await(t, "what was", func() bool { return strings.Count(p.out.String(), "\n") == 3 })
+	fine(t, db.path, "jobs", "cancel", second)
+	await(t, "what comes", func() bool { return strings.Contains(p.out.String(), second+"  canceled") })
+	p.signal(syscall.SIGINT)
+	if code := p.exit(); code != exitFine {
+		t.Errorf("exit %d", code)
+	}
+}
 
 func TestJobsEnqueue(t *testing.T) {
 	t.Parallel()

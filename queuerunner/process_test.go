@@ -40,6 +40,7 @@ type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	log  *buffer
+	out  *buffer
 	done chan struct{}
 }
 
@@ -51,9 +52,20 @@ func startRunner(t *testing.T, path string, settings ...string) *process {
 	for _, s := range append([]string{"paths.database=" + path, "queue.debug_jobs=true", "queue.http_addr="}, settings...) {
 		args = append(args, "-set", s)
 	}
-	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), log: &buffer{}, done: make(chan struct{})}
+	return startProcess(t, args...)
+}
+
+// startCommand starts a command on a database file.
+func startCommand(t *testing.T, path string, args ...string) *process {
+	t.Helper()
+	return startProcess(t, append([]string{"-set", "paths.database=" + path}, args...)...)
+}
+
+func startProcess(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), log: &buffer{}, out: &buffer{}, done: make(chan struct{})}
 	p.cmd.Env = []string{asProgram + "=1", "HOME=" + t.TempDir()}
-	p.cmd.Stderr = p.log
+	p.cmd.Stderr, p.cmd.Stdout = p.log, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
