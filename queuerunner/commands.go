@@ -56,6 +56,10 @@ func commands() []command {
 		{"limits drop", "SCOPE NAME", "take a limit away", limitsDrop},
 
 		{"completion", "SHELL", "print what makes bash, zsh or fish complete this command line", completion},
+		{"tokens add", "NAME", "store a new token for the API, with a -role, and print it once", tokensAdd},
+		{"tokens list", "", "list the stored tokens by name", tokensList},
+		{"tokens remove", "NAME", "remove a token", tokensRemove},
+
 		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
 		{"bench", "", "measure the configured database on a queue of its own, which is deleted afterwards", bench},
 
