@@ -7,6 +7,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/token"
 )
 
 // newAccount is an account as a client asks for it.
@@ -26,25 +27,25 @@ type accountList struct {
 
 func (s service) accountRoutes(a *api) {
 	register(a, route{
-		id: "create-account", method: "POST", path: "/v1/accounts", summary: "Add an account",
+		id: "create-account", role: token.Admin, method: "POST", path: "/v1/accounts", summary: "Add an account",
 		status: http.StatusCreated, takes: newAccount{}, max: s.maxBody,
 	}, s.createAccount)
 	register(a, route{id: "list-accounts", method: "GET", path: "/v1/accounts", summary: "List accounts, newest first"}, s.listAccounts)
 	repeated := map[int]string{http.StatusOK: "it is under way already: that task"}
 	register(a, route{
-		id: "update-account", method: "PATCH", path: "/v1/accounts/{id}", summary: "Rename, pause or resume an account",
+		id: "update-account", role: token.Admin, method: "PATCH", path: "/v1/accounts/{id}", summary: "Rename, pause or resume an account",
 		takes: accountChange{}, max: s.maxBody,
 	}, s.updateAccount)
 	register(a, route{
-		id: "remove-account", method: "DELETE", path: "/v1/accounts/{id}", status: http.StatusAccepted,
+		id: "remove-account", role: token.Admin, method: "DELETE", path: "/v1/accounts/{id}", status: http.StatusAccepted,
 		summary: "Remove an account: a task deletes what is stored about it; nothing happens to its mail",
 	}, s.removeAccount)
 	register(a, route{
-		id: "resync-account", method: "POST", path: "/v1/accounts/{id}/resync", summary: "Look at every file of an account again, now",
+		id: "resync-account", role: token.Admin, method: "POST", path: "/v1/accounts/{id}/resync", summary: "Look at every file of an account again, now",
 		status: http.StatusAccepted,
 	}, s.resyncAccount)
 	register(a, route{
-		id: "import-mail", method: "POST", path: "/v1/accounts/{id}/import", summary: "Take in a Maildir, an mbox file or a folder of .eml files: a task",
+		id: "import-mail", role: token.Admin, method: "POST", path: "/v1/accounts/{id}/import", summary: "Take in a Maildir, an mbox file or a folder of .eml files: a task",
 		status: http.StatusAccepted, also: repeated, takes: newImport{}, max: s.maxBody,
 	}, s.importMail)
 	register(a, route{id: "get-account", method: "GET", path: "/v1/accounts/{id}", summary: "An account"}, s.getAccount)

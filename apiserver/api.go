@@ -19,6 +19,7 @@ import (
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/token"
 )
 
 // api registers operations on a mux and in the description of the API. Both
@@ -27,7 +28,8 @@ type api struct {
 	huma     huma.API
 	mux      *http.ServeMux
 	log      zerolog.Logger
-	patterns []string // as registered, "GET /v1/jobs"
+	patterns []string         // as registered, "GET /v1/jobs"
+	routes   map[string]route // by the mux's pattern
 }
 
 // adoptProblems makes huma write its own refusals as this API's problems. huma
@@ -78,16 +80,18 @@ func newAPI(mux *http.ServeMux, version string, log zerolog.Logger) *api {
 				Description: "Jobs, accounts, messages, actions and rules of a Postroom installation. Errors are RFC 9457 problems with a stable code.",
 			},
 			Components: &huma.Components{
-				Schemas:         schemas,
-				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}},
+				Schemas: schemas,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token":  {Type: "http", Scheme: "bearer"},
+					"cookie": {Type: "apiKey", In: "cookie", Name: httpd.CookieName, Description: "What POST /login sets."},
+				},
 			},
-			Security: []map[string][]string{{"token": {}}, {}},
 		},
 		Formats:       map[string]huma.Format{"application/json": {Marshal: encode}, "json": {Marshal: encode}}, // "json" is for +json
 		DefaultFormat: "application/json",
 	}
 	config.RejectUnknownQueryParameters = true // a filter that is misspelt must not list everything
-	return &api{huma: humago.New(mux, config), mux: mux, log: log}
+	return &api{huma: humago.New(mux, config), mux: mux, log: log, routes: map[string]route{}}
 }
 
 // encode writes v as JSON. An error is a mistake of this program; that the
@@ -120,12 +124,43 @@ type route struct {
 	takes                     any            // an example of the type of the JSON body, or nil
 	takesRaw                  string         // or the media type of a raw body
 	max                       int64          // bytes of the body
+	role                      token.Role     // that a caller needs; what read needs changes nothing. See needs
+}
+
+// anyone is the role of routes that need no token.
+const anyone token.Role = "anyone"
+
+// needs is the role that a caller needs: to look is read, to change is operate
+// where the route does not say otherwise.
+func (r route) needs() token.Role {
+	switch {
+	case r.role != "":
+		return r.role
+	case r.method == http.MethodGet:
+		return token.Read
+	}
+	return token.Operate
+}
+
+// security describes the role: a token with it, or none where there are none.
+func (r route) security() []map[string][]string {
+	if r.needs() == anyone {
+		return []map[string][]string{}
+	}
+	roles := []string{string(r.needs())}
+	return []map[string][]string{{"token": roles}, {"cookie": roles}, {}}
+}
+
+// add keeps a route under the pattern that the mux knows it by.
+func (a *api) add(r route, pattern string) {
+	a.patterns = append(a.patterns, r.method+" "+r.path)
+	a.routes[pattern] = r
 }
 
 // operation describes the route; body is the type of its answer.
 func (r route) operation(schemas huma.Registry, body reflect.Type) huma.Operation {
 	op := huma.Operation{
-		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, DefaultStatus: r.status,
+		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, DefaultStatus: r.status, Security: r.security(),
 		MaxBodyBytes: r.max, Responses: map[string]*huma.Response{"default": problemResponse(schemas)},
 	}
 	for status, when := range r.also {
@@ -158,25 +193,25 @@ func problemResponse(schemas huma.Registry) *huma.Response {
 
 // plain adds a route that huma has no part in but its description.
 func (a *api) plain(r route, answers string, schema any, handler http.HandlerFunc) {
-	a.patterns = append(a.patterns, r.method+" "+r.path)
-	pattern := r.path
+	pattern := r.method + " " + r.path
 	if strings.HasSuffix(pattern, "/") {
 		pattern += "{$}" // a slash at the end would take in everything below
 	}
-	a.mux.HandleFunc(r.method+" "+pattern, handler)
+	a.add(r, pattern)
+	a.mux.HandleFunc(pattern, handler)
 	a.describe(r, answers, map[string]*huma.MediaType{"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(schema), true, "")}})
 }
 
 // text is plain for a route that does not answer with JSON.
 func (a *api) text(r route, answers string, handler http.HandlerFunc) {
-	a.patterns = append(a.patterns, r.method+" "+r.path)
+	a.add(r, r.method+" "+r.path)
 	a.mux.HandleFunc(r.method+" "+r.path, handler)
 	a.describe(r, answers, map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: "string"}}})
 }
 
 func (a *api) describe(r route, answers string, body map[string]*huma.MediaType) {
 	op := huma.Operation{
-		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary,
+		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Security: r.security(),
 		Responses: map[string]*huma.Response{"200": {Description: answers, Content: body}},
 	}
 	for status, when := range r.also {
@@ -188,7 +223,7 @@ func (a *api) describe(r route, answers string, body map[string]*huma.MediaType)
 // register adds an operation. What its handler returns as an error is turned
 // into a problem here, and nowhere else.
 func register[I, O any](a *api, r route, handler func(context.Context, *I) (*O, error)) {
-	a.patterns = append(a.patterns, r.method+" "+r.path)
+	a.add(r, r.method+" "+r.path)
 	var body reflect.Type
 	if f, has := reflect.TypeFor[O]().FieldByName("Body"); has {
 		body = f.Type

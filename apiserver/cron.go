@@ -7,6 +7,7 @@ import (
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/token"
 )
 
 // newCron is a schedule as a client asks for it; its name is in the path.
@@ -38,12 +39,12 @@ type cronList struct {
 func (s service) cronRoutes(a *api) {
 	register(a, route{id: "list-cron", method: "GET", path: "/v1/cron", summary: "List schedules by name"}, s.listCron)
 	register(a, route{
-		id: "set-cron", method: "PUT", path: "/v1/cron/{name}", summary: "Store a schedule, or replace it and keep where it stands",
+		id: "set-cron", role: token.Admin, method: "PUT", path: "/v1/cron/{name}", summary: "Store a schedule, or replace it and keep where it stands",
 		also: map[int]string{http.StatusCreated: "there was none of this name"}, takes: newCron{}, max: s.maxBody,
 	}, s.setCron)
 	register(a, route{id: "get-cron", method: "GET", path: "/v1/cron/{name}", summary: "A schedule"}, s.getCron)
 	register(a, route{
-		id: "delete-cron", method: "DELETE", path: "/v1/cron/{name}", summary: "Delete a schedule; its jobs stay", status: http.StatusNoContent,
+		id: "delete-cron", role: token.Admin, method: "DELETE", path: "/v1/cron/{name}", summary: "Delete a schedule; its jobs stay", status: http.StatusNoContent,
 	}, s.deleteCron)
 	register(a, route{id: "pause-cron", method: "POST", path: "/v1/cron/{name}/pause", summary: "Pause a schedule"}, s.pauseCron)
 	register(a, route{id: "resume-cron", method: "POST", path: "/v1/cron/{name}/resume", summary: "Resume a schedule, without what it missed"}, s.resumeCron)

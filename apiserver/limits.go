@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/token"
 )
 
 // newLimit is a limit as a client asks for it; what it limits is in the path.
@@ -44,11 +45,11 @@ func (s service) limitRoutes(a *api) {
 	register(a, route{id: "list-limits", method: "GET", path: "/v1/limits", summary: "List limits by scope and name"}, s.listLimits)
 	register(a, route{id: "get-limit", method: "GET", path: "/v1/limits/{scope}/{name}", summary: "A limit"}, s.getLimit)
 	register(a, route{
-		id: "set-limit", method: "PUT", path: "/v1/limits/{scope}/{name}", summary: "Set a limit, for what starts from now on",
+		id: "set-limit", role: token.Admin, method: "PUT", path: "/v1/limits/{scope}/{name}", summary: "Set a limit, for what starts from now on",
 		takes: newLimit{}, max: s.maxBody,
 	}, s.setLimit)
 	register(a, route{
-		id: "delete-limit", method: "DELETE", path: "/v1/limits/{scope}/{name}", summary: "Take a limit away", status: http.StatusNoContent,
+		id: "delete-limit", role: token.Admin, method: "DELETE", path: "/v1/limits/{scope}/{name}", summary: "Take a limit away", status: http.StatusNoContent,
 	}, s.deleteLimit)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/token"
 	"github.com/postroom/postroom/core/wiring"
 )
 
@@ -33,8 +34,9 @@ type service struct {
 	log        zerolog.Logger
 	maxBody    int64 // bytes of a JSON body
 	maxMessage int64 // bytes of a raw message
-	tokens     []string
+	tokens     *token.Keyring
 	origins    []string
+	guard      *httpd.Guard // who may call; set where the handler is put together
 }
 
 // probes need no token. quiet paths, asked again and again by machines, are
@@ -43,6 +45,10 @@ var (
 	probes = []string{"/healthz", "/livez", "/readyz"}
 	quiet  = append([]string{"/metrics"}, probes...)
 )
+
+// open is what needs no token: the probes, the pages, which hold no data, and
+// the way in and out.
+var open = append([]string{uiPath, "POST " + loginPath, "POST " + logoutPath}, probes...)
 
 // front answers health checks from the first moment, and everything else once
 // the database is open.
@@ -56,6 +62,7 @@ func newFront(s service) *front {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		httpd.WriteProblem(w, r, httpd.ProblemOf(wiring.ErrNotOpen))
 	})
+	s.guard = s.newGuard()
 	var f front
 	f.set(s.wrap(mux))
 	return &f
@@ -77,18 +84,23 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*f.now.Load
 
 // newHandler puts the service together.
 func newHandler(s service) (http.Handler, error) {
-	mux := http.NewServeMux()
-	if _, err := s.routes(mux); err != nil {
+	s.guard = s.newGuard()
+	a, err := s.routes(http.NewServeMux())
+	if err != nil {
 		return nil, err
 	}
-	return s.wrap(inJSON(mux)), nil
+	return s.wrap(a), nil
+}
+
+func (s service) newGuard() *httpd.Guard {
+	return &httpd.Guard{Tokens: s.tokens, AllowedOrigins: s.origins, Open: open}
 }
 
 // wrap puts around the routes, from the connection inwards, the request's id,
 // its span, its log line, and who may call.
 func (s service) wrap(h http.Handler) http.Handler {
 	h = cleanText(h)
-	h = httpd.Guard{Tokens: s.tokens, AllowedOrigins: s.origins, Open: probes}.Wrap(h)
+	h = s.guard.Wrap(h)
 	h = httpd.Access{Log: s.log, Quiet: quiet}.Wrap(h)
 	// The route is known only when the mux has answered; otelhttp reads it
 	// then and names the span after it.
@@ -108,11 +120,12 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	s.messageRoutes(a)
 	s.actionRoutes(a)
 	s.ruleRoutes(a)
+	s.loginRoutes(a)
 
 	unavailable := map[int]string{http.StatusServiceUnavailable: "no; status says why"}
-	a.plain(route{id: "healthz", method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", health{}, s.health.Healthz)
-	a.plain(route{id: "livez", method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
-	a.plain(route{id: "readyz", method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
+	a.plain(route{id: "healthz", role: anyone, method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", health{}, s.health.Healthz)
+	a.plain(route{id: "livez", role: anyone, method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
+	a.plain(route{id: "readyz", role: anyone, method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
 	a.text(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
 	a.plain(route{id: "index", method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
 		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz", Pages: uiPath,
@@ -207,24 +220,40 @@ func cleanText(next http.Handler) http.Handler {
 	})
 }
 
-// inJSON serves the mux and puts the mux's own refusals, 404 and 405, in the
-// form of every other.
-func inJSON(mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, pattern := mux.Handler(r)
-		if pattern != "" {
-			mux.ServeHTTP(w, r) // sets the request's pattern and path values
-			return
-		}
-		found := &refused{header: http.Header{}}
-		h.ServeHTTP(found, r)
-		p := httpd.NewProblem(http.StatusNotFound, "not_found", "there is nothing at this address")
-		if found.status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", found.header.Get("Allow"))
-			p = httpd.NewProblem(found.status, "method_not_allowed", "this address does not take "+short(r.Method))
-		}
-		httpd.WriteProblem(w, r, p)
-	})
+// ServeHTTP implements [http.Handler]: it serves the mux to callers whose role
+// allows it, notes who changes what, and puts the mux's own refusals, 404 and
+// 405, in the form of every other.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, pattern := a.mux.Handler(r)
+	if pattern != "" {
+		a.call(a.routes[pattern], w, r)
+		return
+	}
+	found := &refused{header: http.Header{}}
+	h.ServeHTTP(found, r)
+	p := httpd.NewProblem(http.StatusNotFound, "not_found", "there is nothing at this address")
+	if found.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", found.header.Get("Allow"))
+		p = httpd.NewProblem(found.status, "method_not_allowed", "this address does not take "+short(r.Method))
+	}
+	httpd.WriteProblem(w, r, p)
+}
+
+// call serves a route; the zero route is a page, which the guard judges alone.
+// The mux sets the request's pattern and path values.
+func (a *api) call(rt route, w http.ResponseWriter, r *http.Request) {
+	caller := httpd.CallerOf(r.Context())
+	switch needed := rt.needs(); {
+	case rt.id == "" || needed == anyone:
+		a.mux.ServeHTTP(w, r)
+	case !caller.Role.Includes(needed):
+		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusForbidden, "forbidden",
+			fmt.Sprintf("this needs a token with the role %s; %q has the role %s", needed, caller.Name, caller.Role)))
+	case needed == token.Read || r.URL.Query().Get("dry_run") == "true": // which changes nothing
+		a.mux.ServeHTTP(w, r)
+	default:
+		httpd.Audit(a.log, rt.id, a.mux, w, r)
+	}
 }
 
 // refused takes in what the mux says to a request that has no route.

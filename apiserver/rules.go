@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/token"
 )
 
 // newRule is a rule as a client asks for it.
@@ -89,26 +90,26 @@ type ruleList struct {
 func (s service) ruleRoutes(a *api) {
 	repeated := map[int]string{http.StatusOK: "it is under way already: that task"}
 	register(a, route{
-		id: "create-rule", method: "POST", path: "/v1/rules", summary: "Add a rule",
+		id: "create-rule", role: token.Admin, method: "POST", path: "/v1/rules", summary: "Add a rule",
 		status: http.StatusCreated, takes: newRule{}, max: s.maxBody,
 	}, s.createRule)
 	register(a, route{id: "list-rules", method: "GET", path: "/v1/rules", summary: "List rules, newest first"}, s.listRules)
 	register(a, route{id: "get-rule", method: "GET", path: "/v1/rules/{id}", summary: "A rule"}, s.getRule)
 	register(a, route{
-		id: "replace-rule", method: "PUT", path: "/v1/rules/{id}", summary: "Put a rule in the place of another", takes: newRule{}, max: s.maxBody,
+		id: "replace-rule", role: token.Admin, method: "PUT", path: "/v1/rules/{id}", summary: "Put a rule in the place of another", takes: newRule{}, max: s.maxBody,
 	}, s.replaceRule)
 	register(a, route{
-		id: "update-rule", method: "PATCH", path: "/v1/rules/{id}", summary: "Change, enable or disable a rule", takes: ruleChange{}, max: s.maxBody,
+		id: "update-rule", role: token.Admin, method: "PATCH", path: "/v1/rules/{id}", summary: "Change, enable or disable a rule", takes: ruleChange{}, max: s.maxBody,
 	}, s.updateRule)
 	register(a, route{
-		id: "delete-rule", method: "DELETE", path: "/v1/rules/{id}", summary: "Delete a rule", status: http.StatusNoContent,
+		id: "delete-rule", role: token.Admin, method: "DELETE", path: "/v1/rules/{id}", summary: "Delete a rule", status: http.StatusNoContent,
 	}, s.deleteRule)
 	register(a, route{
-		id: "try-rules", method: "POST", path: "/v1/rules:dryrun", summary: "What rules would do with stored mail, newest first; nothing is changed",
+		id: "try-rules", role: token.Read, method: "POST", path: "/v1/rules:dryrun", summary: "What rules would do with stored mail, newest first; nothing is changed",
 		takes: trial{}, max: s.maxBody,
 	}, s.tryRules)
 	register(a, route{
-		id: "apply-rules", method: "POST", path: "/v1/rules:apply", summary: "Apply the rules to the mail that is there: a task",
+		id: "apply-rules", role: token.Admin, method: "POST", path: "/v1/rules:apply", summary: "Apply the rules to the mail that is there: a task",
 		status: http.StatusAccepted, also: repeated, takes: applyRules{}, max: s.maxBody,
 	}, s.applyRules)
 	register(a, route{id: "list-tasks", method: "GET", path: "/v1/tasks", summary: "Long work on the mail side, newest first"}, s.listTasks)

@@ -22,6 +22,7 @@ import (
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/telemetry"
+	"github.com/postroom/postroom/core/token"
 	"github.com/postroom/postroom/core/version"
 	"github.com/postroom/postroom/core/wiring"
 )
@@ -36,8 +37,8 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	if err != nil {
 		return &wrongUse{err}
 	}
-	tokens := cfg.API.Accepted()
-	if err := httpd.CheckBind(cfg.App.Host, len(tokens) > 0); err != nil {
+	tokens := token.NewKeyring(cfg.API.Accepted()...)
+	if err := httpd.CheckBind(cfg.App.Host, !tokens.IsEmpty()); err != nil {
 		return &wrongUse{fmt.Errorf("app.host (%s): %w", cfg.Origin("app.host"), err)}
 	}
 	opt, err := wiring.DatabaseOptions(cfg, options.Lookup)
@@ -93,6 +94,11 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 				log.Warn().Err(err).Msg("the database was left unclosed")
 			}
 		}()
+		stored := token.Store{DB: db}
+		if err := wiring.Persist(ctx, opt.System, log, "read the tokens", func() error { return tokens.Refresh(ctx, stored) }); err != nil {
+			return err
+		}
+		go followTokens(ctx, tokens, stored, log)
 		s.health.DB, s.health.Schema = db, schema
 		s.queue = queue.New(db, opt.System, job.Known())
 		if err := s.queue.ObserveDepth(); err != nil {
@@ -126,6 +132,32 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	drain(ctx, server, cfg.App.DrainDelay.Duration, hurry, log)
 	log.Info().Msg("apiserver stopped")
 	return nil
+}
+
+// tokensEvery is how often the stored tokens are read anew.
+const tokensEvery = 3 * time.Second
+
+// followTokens reads the stored tokens again and again until ctx ends. While
+// that fails the last known ones are good.
+func followTokens(ctx context.Context, tokens *token.Keyring, stored token.Store, log zerolog.Logger) {
+	tick := time.NewTicker(tokensEvery)
+	defer tick.Stop()
+	fails := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		switch err := tokens.Refresh(ctx, stored); {
+		case err == nil && fails:
+			log.Info().Msg("the tokens can be read again")
+			fails = false
+		case err != nil && !fails && ctx.Err() == nil:
+			log.Warn().Err(err).Str("class", string(libsql.ClassOf(err))).Msg("the tokens cannot be read; those that are known stay good")
+			fails = true
+		}
+	}
 }
 
 // drain waits until load balancers have noticed, then lets requests end. A

@@ -55,11 +55,11 @@ func commands() []command {
 		{"limits set", "SCOPE NAME", "limit how many jobs of a queue, a type or a key run at once, or how close a key's starts may be", limitsSet},
 		{"limits drop", "SCOPE NAME", "take a limit away", limitsDrop},
 
-		{"completion", "SHELL", "print what makes bash, zsh or fish complete this command line", completion},
 		{"tokens add", "NAME", "store a new token for the API, with a -role, and print it once", tokensAdd},
 		{"tokens list", "", "list the stored tokens by name", tokensList},
 		{"tokens remove", "NAME", "remove a token", tokensRemove},
 
+		{"completion", "SHELL", "print what makes bash, zsh or fish complete this command line", completion},
 		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
 		{"bench", "", "measure the configured database on a queue of its own, which is deleted afterwards", bench},
 

@@ -13,6 +13,7 @@ import (
 	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/token"
 	"github.com/postroom/postroom/core/wiring"
 )
 
@@ -77,7 +78,7 @@ func (l *listener) handler(cfg *config.Loaded, log zerolog.Logger, metrics http.
 		}
 		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusNotFound, "not_found", "there is nothing here"))
 	})
-	guard := httpd.Guard{Tokens: cfg.API.Accepted(), AllowedOrigins: cfg.API.AllowedOrigins, Open: probePaths}
+	guard := &httpd.Guard{Tokens: token.NewKeyring(cfg.API.Accepted()...), AllowedOrigins: cfg.API.AllowedOrigins, Open: probePaths}
 	return httpd.WithRequestID(httpd.Access{Log: log, Quiet: append([]string{metricsPath}, probePaths...)}.Wrap(guard.Wrap(mux)))
 }
 

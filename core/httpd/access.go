@@ -103,6 +103,18 @@ func (a Access) line(r *http.Request, seen *observed, took time.Duration, quiet 
 		Str("request_id", RequestID(r.Context())).Msg("request")
 }
 
+// Audit answers a request that asks for a change, and logs who made it if it
+// succeeded. operation is what the change is called.
+func Audit(log zerolog.Logger, operation string, next http.Handler, w http.ResponseWriter, r *http.Request) {
+	seen := &observed{ResponseWriter: w}
+	next.ServeHTTP(seen, r)
+	if seen.status >= http.StatusBadRequest {
+		return
+	}
+	log.Info().Ctx(r.Context()).Str("caller", CallerOf(r.Context()).Name).Str("operation", operation).Str("path", r.URL.Path).
+		Str("request_id", RequestID(r.Context())).Msg("change made by hand")
+}
+
 // panicText keeps what a handler panicked with to one bounded string.
 func panicText(v any) string {
 	const longest = 500

@@ -1,24 +1,60 @@
 package httpd
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/postroom/postroom/core/token"
 )
 
-// Guard says who may call a listener. With a token everybody who has it; with
+// CookieName is the cookie in which a browser that has logged in sends its
+// token.
+const CookieName = "postroom_token"
+
+// Guard says who may call a listener. With tokens everybody who has one; with
 // none only callers on this machine, and no page of another site in their
-// browser.
+// browser. It is used by pointer: it counts failures.
 type Guard struct {
-	Tokens         []string // any of them opens; empty strings do not count
-	AllowedOrigins []string // scheme://host[:port] whose pages may call from a browser
-	Open           []string // paths that may be read without a token
+	Tokens         *token.Keyring // any of them opens
+	AllowedOrigins []string       // scheme://host[:port] whose pages may call from a browser
+	// Open is what needs no token: paths that may be read, with all below them
+	// where they end in a slash, and "METHOD PATH" for other calls.
+	Open []string
+
+	failures failures
+}
+
+type callerKey struct{}
+
+// CallerOf returns who makes the request that ctx belongs to: nobody outside
+// of one, and in one that needed no token where there are tokens.
+func CallerOf(ctx context.Context) token.Caller {
+	c, _ := ctx.Value(callerKey{}).(token.Caller)
+	return c
+}
+
+// cookieLife is how long a browser stays logged in.
+const cookieLife = 12 * time.Hour
+
+// SetCookie gives a browser the token to come back with, or takes it away
+// where secret is empty.
+func SetCookie(w http.ResponseWriter, r *http.Request, secret string) {
+	life := int(cookieLife.Seconds())
+	if secret == "" {
+		life = -1
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: CookieName, Value: url.QueryEscape(secret), Path: "/", MaxAge: life, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		Secure: r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https"),
+	})
 }
 
 // CheckBind refuses an address that others than this machine can reach when
@@ -31,18 +67,16 @@ func CheckBind(host string, haveToken bool) error {
 }
 
 // Wrap puts the guard, and the headers that every answer carries, before next.
-func (g Guard) Wrap(next http.Handler) http.Handler {
-	tokens := make([][sha256.Size]byte, 0, len(g.Tokens))
-	for _, t := range g.Tokens {
-		if t != "" {
-			tokens = append(tokens, sha256.Sum256([]byte(t)))
-		}
-	}
+func (g *Guard) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
-		if p := g.judge(r, tokens); p != nil {
+		caller, p := g.judge(r)
+		if p != nil {
 			if p.Status == http.StatusUnauthorized {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="postroom"`)
+				if len(r.CookiesNamed(CookieName)) > 0 {
+					SetCookie(w, r, "") // or a browser would get its old token wrong again and again
+				}
 			}
 			g.shareWith(w.Header(), r)
 			WriteProblem(w, r, p)
@@ -52,41 +86,107 @@ func (g Guard) Wrap(next http.Handler) http.Handler {
 			answerPreflight(w)
 			return
 		}
-		next.ServeHTTP(w, r)
+		named := r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+		defer func() { r.Pattern = named.Pattern }() // which the log and the span read
+		next.ServeHTTP(w, named)
 	})
 }
 
-// judge returns what is against the request, or nil.
-func (g Guard) judge(r *http.Request, tokens [][sha256.Size]byte) *Problem {
-	if len(tokens) > 0 {
-		asks := isPreflight(r) && g.isAllowed(r.Header.Get("Origin")) // a browser sends no token with that
-		if g.mayBeRead(r) || asks || hasToken(r, tokens) {
-			return nil
+// judge returns who calls, or what is against the request.
+func (g *Guard) judge(r *http.Request) (token.Caller, *Problem) {
+	nobody := token.Caller{}
+	if !g.Tokens.IsEmpty() {
+		if g.isOpen(r) || isPreflight(r) && g.isAllowed(r.Header.Get("Origin")) { // a browser sends no token with that
+			return nobody, nil
 		}
-		return NewProblem(http.StatusUnauthorized, "unauthorized", "a valid token is needed: Authorization: Bearer TOKEN")
+		secret, fromCookie, p := secretOf(r)
+		if p != nil {
+			return nobody, p
+		}
+		if fromCookie && crossOrigin.Check(r) != nil { // a browser sends a cookie for whoever asks it to
+			return nobody, NewProblem(http.StatusForbidden, "cross_site", "changes from pages of another site are refused")
+		}
+		return g.Identify(r, secret)
 	}
 	switch {
 	case !isLoopbackRemote(r.RemoteAddr):
-		return NewProblem(http.StatusForbidden, "loopback_only", "without a configured token only this machine is served")
+		return nobody, NewProblem(http.StatusForbidden, "loopback_only", "without a configured token only this machine is served")
 	case !isLoopback(hostOf(r.Host)):
 		// A page whose name was made to point here (DNS rebinding) still
 		// sends its own name.
-		return NewProblem(http.StatusForbidden, "host_not_allowed", "without a configured token the Host must be localhost or a loopback address")
+		return nobody, NewProblem(http.StatusForbidden, "host_not_allowed", "without a configured token the Host must be localhost or a loopback address")
 	case !g.isFromHere(r):
-		return NewProblem(http.StatusForbidden, "cross_site", "requests from pages of another site are refused")
+		return nobody, NewProblem(http.StatusForbidden, "cross_site", "requests from pages of another site are refused")
 	}
-	return nil
+	return token.Caller{Name: token.Loopback, Role: token.Admin}, nil
 }
 
-// mayBeRead says whether the request reads an open path. Paths that need
-// cleaning are not open.
-func (g Guard) mayBeRead(r *http.Request) bool {
-	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && slices.Contains(g.Open, r.URL.Path)
+// crossOrigin tells a browser's requests for pages of another origin.
+var crossOrigin = http.NewCrossOriginProtection()
+
+// IsSameOrigin says whether a request comes from no page, from one of this
+// very origin, or changes nothing.
+func IsSameOrigin(r *http.Request) bool { return crossOrigin.Check(r) == nil }
+
+// Identify returns whose secret it is, or why the caller is not let in. It
+// counts failures by the caller's address.
+func (g *Guard) Identify(r *http.Request, secret string) (token.Caller, *Problem) {
+	caller, known := g.Tokens.Find(secret)
+	wait := g.failures.wait(r.RemoteAddr)
+	switch {
+	case known && (wait == 0 || caller.Name != token.Configured):
+		return caller, nil
+	case wait > 0:
+		return token.Caller{}, tooManyFailures(wait)
+	}
+	g.failures.add(r.RemoteAddr)
+	return token.Caller{}, unauthorized()
+}
+
+func unauthorized() *Problem {
+	return NewProblem(http.StatusUnauthorized, "unauthorized", "a valid token is needed: Authorization: Bearer TOKEN")
+}
+
+// secretOf returns the token that a request carries: in the header or, from a
+// browser that has logged in, in the cookie.
+func secretOf(r *http.Request) (secret string, fromCookie bool, p *Problem) {
+	headers, cookies := r.Header.Values("Authorization"), r.CookiesNamed(CookieName)
+	switch {
+	case len(headers) == 1:
+		scheme, given, _ := strings.Cut(headers[0], " ")
+		secret = strings.TrimSpace(given)
+		if !strings.EqualFold(scheme, "Bearer") {
+			secret = ""
+		}
+	case len(headers) == 0 && len(cookies) == 1:
+		fromCookie = true
+		secret, _ = url.QueryUnescape(cookies[0].Value)
+	}
+	if secret == "" { // which is no guess
+		return "", false, unauthorized()
+	}
+	return secret, fromCookie, nil
+}
+
+// isOpen says whether the request needs no token. Paths that need cleaning are
+// not open.
+func (g *Guard) isOpen(r *http.Request) bool {
+	asked := r.URL.Path
+	if cleaned := path.Clean(asked); asked != cleaned && asked != cleaned+"/" {
+		return false
+	}
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	return slices.ContainsFunc(g.Open, func(open string) bool {
+		if method, rest, has := strings.Cut(open, " "); has {
+			return r.Method == method && asked == rest
+		}
+		return reads && (asked == open || strings.HasSuffix(open, "/") && strings.HasPrefix(asked, open))
+	})
 }
 
 // isFromHere says whether the request comes from no page, from a page on this
 // machine, or from one that is allowed.
-func (g Guard) isFromHere(r *http.Request) bool {
+func (g *Guard) isFromHere(r *http.Request) bool {
 	origins := r.Header.Values("Origin")
 	if len(origins) > 1 {
 		return false
@@ -100,12 +200,12 @@ func (g Guard) isFromHere(r *http.Request) bool {
 	return !strings.EqualFold(r.Header.Get("Sec-Fetch-Site"), "cross-site")
 }
 
-func (g Guard) isAllowed(origin string) bool {
+func (g *Guard) isAllowed(origin string) bool {
 	return origin != "" && slices.Contains(g.AllowedOrigins, origin)
 }
 
 // shareWith lets the pages of an allowed origin read the answer.
-func (g Guard) shareWith(h http.Header, r *http.Request) bool {
+func (g *Guard) shareWith(h http.Header, r *http.Request) bool {
 	if len(g.AllowedOrigins) == 0 {
 		return false
 	}
@@ -139,25 +239,6 @@ func secure(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-}
-
-// hasToken compares digests, so that neither the time nor an early end of the
-// comparison tells how much of a token was right, or which.
-func hasToken(r *http.Request, tokens [][sha256.Size]byte) bool {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return false
-	}
-	scheme, given, _ := strings.Cut(headers[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return false
-	}
-	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
-	found := 0
-	for _, t := range tokens {
-		found |= subtle.ConstantTimeCompare(sum[:], t[:])
-	}
-	return found == 1
 }
 
 // hostOf cuts the port and an IPv6 address's brackets off.

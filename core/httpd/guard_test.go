@@ -11,12 +11,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postroom/postroom/core/httpd"
+	"github.com/postroom/postroom/core/token"
 )
 
 // answered is what a handler behind the guard says.
 const answered = http.StatusTeapot
 
-func ask(t *testing.T, g httpd.Guard, method, path, remote, host string, headers ...string) *http.Response {
+func ask(t *testing.T, g *httpd.Guard, method, path, remote, host string, headers ...string) *http.Response {
 	t.Helper()
 	h := g.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(answered) }))
 	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
@@ -62,7 +63,7 @@ func TestWithoutATokenOnlyThisMachineIsServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := httpd.Guard{AllowedOrigins: []string{"https://app.example"}, Open: []string{"/healthz"}}
+			g := &httpd.Guard{AllowedOrigins: []string{"https://app.example"}, Open: []string{"/healthz"}}
 			for _, path := range []string{"/v1/jobs", "/healthz"} { // health makes no exception here
 				if got := ask(t, g, "POST", path, c.remote, c.host, c.headers...); got.StatusCode != c.want {
 					t.Errorf("%s: status %d, want %d", path, got.StatusCode, c.want)
@@ -99,7 +100,7 @@ func TestWithATokenItIsNeeded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := httpd.Guard{Tokens: []string{"", "first", "second"}, AllowedOrigins: []string{"https://app.example"}, Open: []string{"/healthz"}}
+			g := &httpd.Guard{Tokens: token.NewKeyring("", "first", "second"), AllowedOrigins: []string{"https://app.example"}, Open: []string{"/healthz"}}
 			got := ask(t, g, c.method, c.path, "192.0.2.7:5000", "api.example", c.headers...)
 			if got.StatusCode != c.want {
 				t.Errorf("status %d, want %d", got.StatusCode, c.want)
@@ -111,9 +112,88 @@ func TestWithATokenItIsNeeded(t *testing.T) {
 	}
 }
 
+func TestACookieStandsForTheHeader(t *testing.T) {
+	t.Parallel()
+	const cookie = httpd.CookieName + "=a%3Bb"
+	for name, c := range map[string]struct {
+		method  string
+		headers []string
+		want    int
+	}{
+		"reading":                       {"GET", []string{"Cookie", cookie}, answered},
+		"reading for another site":      {"GET", []string{"Cookie", cookie, "Sec-Fetch-Site", "cross-site"}, answered}, // whose page may not see the answer
+		"a change by a page from here":  {"POST", []string{"Cookie", cookie, "Sec-Fetch-Site", "same-origin"}, answered},
+		"the same by its origin":        {"DELETE", []string{"Cookie", cookie, "Origin", "https://api.example"}, answered},
+		"a change by hand":              {"POST", []string{"Cookie", cookie, "Sec-Fetch-Site", "none"}, answered},
+		"a change by another site":      {"POST", []string{"Cookie", cookie, "Sec-Fetch-Site", "cross-site"}, 403},
+		"a change by a neighbour":       {"PUT", []string{"Cookie", cookie, "Sec-Fetch-Site", "same-site"}, 403},
+		"a change by another origin":    {"PATCH", []string{"Cookie", cookie, "Origin", "https://evil.example"}, 403},
+		"a wrong one":                   {"GET", []string{"Cookie", httpd.CookieName + "=a"}, 401},
+		"two":                           {"GET", []string{"Cookie", cookie + "; " + cookie}, 401},
+		"a wrong header beside it":      {"GET", []string{"Cookie", cookie, "Authorization", "Bearer no"}, 401},
+		"the header by another site":    {"POST", []string{"Authorization", "Bearer a;b", "Sec-Fetch-Site", "cross-site"}, answered},
+		"the header beside a wrong one": {"GET", []string{"Authorization", "Bearer a;b", "Cookie", httpd.CookieName + "=a"}, answered},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := &httpd.Guard{Tokens: token.NewKeyring("a;b")}
+			got := ask(t, g, c.method, "/v1/jobs", "192.0.2.7:5000", "api.example", c.headers...)
+			if got.StatusCode != c.want {
+				t.Errorf("status %d, want %d", got.StatusCode, c.want)
+			}
+			if cleared := len(got.Cookies()) == 1 && got.Cookies()[0].MaxAge < 0; cleared != (c.want == 401) {
+				t.Errorf("the cookie is taken away: %v", cleared)
+			}
+		})
+	}
+}
+
+func TestPathsBelowAnOpenOneAreOpen(t *testing.T) {
+	t.Parallel()
+	g := &httpd.Guard{Tokens: token.NewKeyring("first"), Open: []string{"/ui/", "POST /login"}}
+	for call, want := range map[string]int{
+		"GET /ui/": answered, "GET /ui/app.js": answered, "HEAD /ui/a/b/": answered, "POST /login": answered,
+		"GET /ui": 401, "GET /uix": 401, "POST /ui/app.js": 401, "GET /login": 401, "POST /login/": 401, "POST /login/x": 401,
+		"GET /ui/../v1/jobs": 401, "GET /ui/%2e%2e/v1/jobs": 401, "GET /ui//v1": 401, "GET /ui/./x": 401, "GET //ui/": 401,
+	} {
+		method, path, _ := strings.Cut(call, " ")
+		if got := ask(t, g, method, path, "192.0.2.7:5000", "api.example"); got.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", call, got.StatusCode, want)
+		}
+	}
+}
+
+func TestTheGuardSaysWhoCalls(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		guard  *httpd.Guard
+		path   string
+		header string
+		want   token.Caller
+	}{
+		"a token":       {&httpd.Guard{Tokens: token.NewKeyring("first")}, "/", "Bearer first", token.Caller{Name: "config", Role: token.Admin}},
+		"no token":      {&httpd.Guard{}, "/", "", token.Caller{Name: "loopback", Role: token.Admin}},
+		"an open path":  {&httpd.Guard{Tokens: token.NewKeyring("first"), Open: []string{"/"}}, "/", "Bearer first", token.Caller{}},
+		"an empty ring": {&httpd.Guard{Tokens: token.NewKeyring()}, "/", "", token.Caller{Name: "loopback", Role: token.Admin}},
+	} {
+		var got token.Caller
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /", func(_ http.ResponseWriter, r *http.Request) { got = httpd.CallerOf(r.Context()) })
+		r := httptest.NewRequestWithContext(t.Context(), "GET", c.path, nil)
+		r.RemoteAddr, r.Host = "127.0.0.1:5000", "localhost"
+		if c.header != "" {
+			r.Header.Set("Authorization", c.header)
+		}
+		c.guard.Wrap(mux).ServeHTTP(httptest.NewRecorder(), r)
+		if got != c.want || r.Pattern != "GET /" {
+			t.Errorf("%s: %+v of %q, want %+v", name, got, r.Pattern, c.want)
+		}
+	}
+}
+
 func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {
 	t.Parallel()
-	g := httpd.Guard{Tokens: []string{"first"}}
+	g := &httpd.Guard{Tokens: token.NewKeyring("first")}
 	for _, headers := range [][]string{nil, {"Authorization", "Bearer first"}} {
 		got := ask(t, g, "GET", "/", "192.0.2.7:5000", "api.example", headers...)
 		for header, want := range map[string]string{
@@ -131,7 +211,7 @@ func TestOriginsAreSharedWithOnlyWhenConfigured(t *testing.T) {
 	t.Parallel()
 	const origin, header = "https://app.example", "Access-Control-Allow-Origin"
 	call := func(allowed ...string) string {
-		g := httpd.Guard{Tokens: []string{"first"}, AllowedOrigins: allowed}
+		g := &httpd.Guard{Tokens: token.NewKeyring("first"), AllowedOrigins: allowed}
 		got := ask(t, g, "GET", "/", "192.0.2.7:5000", "api.example", "Authorization", "Bearer first", "Origin", origin)
 		return got.Header.Get(header)
 	}

@@ -29,6 +29,8 @@ type Problem struct {
 	Code      string       `json:"code"`
 	Errors    []FieldError `json:"errors,omitempty"`
 	RequestID string       `json:"request_id,omitempty"`
+
+	retryAfter string // seconds; "" for no promise
 }
 
 // FieldError is what is wrong with one field of a request.
@@ -39,9 +41,13 @@ type FieldError struct {
 
 // NewProblem returns a problem; its title is the status's name.
 func NewProblem(status int, code, detail string, fields ...FieldError) *Problem {
-	return &Problem{
+	p := &Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail, Errors: fields,
 	}
+	if status == http.StatusServiceUnavailable {
+		p.retryAfter = retryAfter
+	}
+	return p
 }
 
 // Error implements error, so that a handler can return a problem.
@@ -56,10 +62,10 @@ func (p *Problem) ContentType(string) string { return problemType }
 
 // GetHeaders is what goes with the problem: when to come again.
 func (p *Problem) GetHeaders() http.Header {
-	if p.Status != http.StatusServiceUnavailable {
+	if p.retryAfter == "" {
 		return nil
 	}
-	return http.Header{"Retry-After": {retryAfter}}
+	return http.Header{"Retry-After": {p.retryAfter}}
 }
 
 // In returns a copy of the problem that names the request of ctx.
