@@ -196,8 +196,8 @@ func answered(t *testing.T, r *http.Request, w *httptest.ResponseRecorder, token
 	}
 	preflight := r.Method == "OPTIONS" && r.Header.Get("Origin") == fuzzOrigin && r.Header.Get("Access-Control-Request-Method") != ""
 	page := strings.HasPrefix(r.URL.Path, uiPath) && (r.Method == "GET" || r.Method == "HEAD")
-	form := r.Method == "POST" && (r.URL.Path == loginPath || r.URL.Path == logoutPath)
-	if token == "" && w.Code != http.StatusUnauthorized && !preflight && !probe && !page && !form {
+	free := r.Method == "POST" && (r.URL.Path == loginPath || r.URL.Path == logoutPath) || r.Method == "GET" && r.URL.Path == "/"
+	if token == "" && w.Code != http.StatusUnauthorized && !preflight && !probe && !page && !free {
 		t.Errorf("%s: status %d without a token", what, w.Code)
 	}
 	if token != "" && w.Code == http.StatusUnauthorized {

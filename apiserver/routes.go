@@ -46,9 +46,9 @@ var (
 	quiet  = append([]string{"/metrics"}, probes...)
 )
 
-// open is what needs no token: the probes, the pages, which hold no data, and
-// the way in and out.
-var open = append([]string{uiPath, "POST " + loginPath, "POST " + logoutPath}, probes...)
+// open is what needs no token: the probes, the pages, which hold no data, the
+// sign that points to them, and the way in and out.
+var open = append([]string{"GET /", uiPath, "POST " + loginPath, "POST " + logoutPath}, probes...)
 
 // front answers health checks from the first moment, and everything else once
 // the database is open.
@@ -127,7 +127,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a.plain(route{id: "livez", role: anyone, method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
 	a.plain(route{id: "readyz", role: anyone, method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
 	a.text(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
-	a.plain(route{id: "index", method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
+	a.plain(route{id: "index", role: anyone, method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
 		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz", Pages: uiPath,
 	}))
 	pages, err := serveUI()

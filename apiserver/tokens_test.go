@@ -50,7 +50,7 @@ func roleOf(route string) token.Role {
 		return false
 	}
 	switch {
-	case begins(forAnyone):
+	case route == "GET /" || begins(forAnyone):
 		return ""
 	case method == "GET" || begins(forReader):
 		return token.Read

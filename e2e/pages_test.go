@@ -80,7 +80,17 @@ func run[T any](p *page, what string, action chromedp.Action[T]) T {
 // until waits for an expression to be true.
 func (p *page) until(what, expression string) {
 	p.Helper()
-	run(p, what, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(time.Minute)))
+	poll := chromedp.Poll[bool](expression, chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(time.Minute))
+	for {
+		_, err := chromedp.Run(p.ctx, poll)
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "context with specified id") && !strings.Contains(err.Error(), "context was destroyed") && !strings.Contains(err.Error(), "navigated or closed") { // another page came in between
+			text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+			p.Fatalf("%s: %v\n%s", what, err, text)
+		}
+	}
 }
 
 // goTo opens a page and waits for its heading.
@@ -244,6 +254,28 @@ func TestTheFirstTenMinutes(t *testing.T) {
 	p.see("td", failed)
 	p.keep("phone")
 	p.calm()
+}
+
+func TestABrowserLogsInAndOut(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "API_TOKEN=a-token-for-this-test")
+	p := openPage(t, s.server().url)
+	enter := func(token string) {
+		t.Helper()
+		p.until("the form", `document.querySelector("input[name=token]") !== null`)
+		run(p, "enter a token", chromedp.Evaluate[bool](fmt.Sprintf(`(() => { const t = document.querySelector("input[name=token]"); t.value = %q; t.form.submit(); return true; })()`, token)))
+	}
+	run(p, "come from the front door", chromedp.Navigate(p.url+"/"))
+	p.see("button", "Log in")
+	p.keep("login")
+	enter("another-token")
+	p.see("[role=alert]", "not known")
+	enter("a-token-for-this-test")
+	p.see("h1", "Overview")
+	p.see("small", "config (admin)")
+	p.see("small", "live")
+	p.press("Log out")
+	p.see("button", "Log in")
 }
 
 // The pages load nothing that this binary does not have.

@@ -2,7 +2,7 @@
 // is said about changes.
 import { html, useEffect, useState, sayWith } from "./parts.js";
 import { render } from "./vendor/preact-htm.js";
-import { listen } from "./api.js";
+import { get, listen } from "./api.js";
 import { Overview } from "./overview.js";
 import { Job, Jobs } from "./jobs.js";
 import { Queues } from "./queues.js";
@@ -52,7 +52,7 @@ function App() {
     ${at.page !== "login" && html`<header class="container-fluid"><nav aria-label="Pages">
       <ul><li><strong>Postroom</strong></li></ul>
       <ul>${menu.map(([page, text]) => html`<li><a href=${`#/${page}`} aria-current=${page === at.page ? "page" : null}>${text}</a></li>`)}</ul>
-      <ul><li><${Live} /></li></ul>
+      <ul><li><${Live} /></li><${Me} /></ul>
     </nav></header>`}
     <main id="content" class="container-fluid" tabindex="-1"><${Page} key=${location.hash} id=${at.id} parameters=${at.parameters} /></main>
     ${said && html`<p class=${said.fine ? "says fine" : "says"} role=${said.fine ? "status" : "alert"}>${said.text}</p>`}`;
@@ -62,6 +62,14 @@ function Live() {
   const [live, set] = useState(false);
   useEffect(() => listen(() => {}, set), []);
   return html`<small role="status" class=${live ? "live" : "live off"}>${live ? "live" : "not live"}</small>`;
+}
+
+// Me is who is logged in, where there is a login.
+function Me() {
+  const [me, set] = useState(null);
+  useEffect(() => { get("/v1/me").then(set, () => {}); }, []);
+  if (me === null || me.name === "loopback") return null;
+  return html`<li><form method="post" action="/logout" class="me"><small>${me.name} (${me.role})</small> <button class="secondary small">Log out</button></form></li>`;
 }
 
 const Missing = () => html`<h1>There is no such page</h1><p><a href="#/">To the overview</a></p>`;
