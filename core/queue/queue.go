@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -297,12 +298,36 @@ type array struct {
 // libsql server takes no argument of 5 MB.
 const arrayBytes = 4 << 20
 
+// texts encodes the items, into one piece of memory: there may be ten thousand.
+func texts(items []item) [][]byte {
+	var all bytes.Buffer
+	size := 0
+	for i := range items {
+		size += len(items[i].Payload) + 256 // the rest is about as long
+	}
+	all.Grow(size)
+	enc := json.NewEncoder(&all)
+	enc.SetEscapeHTML(false) // as job.Payload
+	ends := make([]int, len(items))
+	for i := range items {
+		if err := enc.Encode(&items[i]); err != nil {
+			panic("queue: encode an item: " + err.Error())
+		}
+		ends[i] = all.Len()
+	}
+	out, begin := make([][]byte, len(items)), 0
+	for i, end := range ends {
+		out[i] = all.Bytes()[begin : end-1] // without the encoder's line end
+		begin = end
+	}
+	return out
+}
+
 func inArrays(items []item) []array {
 	var out []array
-	texts := make([][]byte, len(items))
+	texts := texts(items)
 	first, size := 0, 0
-	for i, it := range items {
-		texts[i] = job.Payload(it)
+	for i := range items {
 		if i > first && size+len(texts[i]) > arrayBytes {
 			out = append(out, array{first, items[first:i], texts[first:i]})
 			first, size = i, 0
