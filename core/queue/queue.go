@@ -2,8 +2,8 @@
 // runners under leases, and takes back what they became. Every transition is
 // one recorded batch, fenced by the token of the claim; docs/lifecycle.md is
 // its specification, docs/cron.md that of schedules. It may import core/cron,
-// core/job, core/libsql, core/system and the trace helpers of core/telemetry, and OpenTelemetry's API;
-// it knows nothing of handlers or mail.
+// core/job, core/libsql, core/system, the trace helpers of core/telemetry and
+// OpenTelemetry's API; it knows nothing of handlers or mail.
 package queue
 
 import (

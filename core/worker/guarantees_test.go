@@ -100,6 +100,14 @@ func TestAHandlerThatEndsItsGoroutineFails(t *testing.T) {
 
 func TestHeartbeatsKeepALongRunsLease(t *testing.T) {
 	t.Parallel()
+	keepsItsLease(t, func(*rig) {})
+}
+
+// keepsItsLease shows that a run that takes longer than its lease keeps it,
+// beside a runner that rescues whatever it can, also after what is done to its
+// own runner meanwhile.
+func keepsItsLease(t *testing.T, meanwhile func(*rig)) *rig {
+	t.Helper()
 	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
 	release := make(chan struct{})
 	r := startOn(t, q, "one", handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
@@ -107,16 +115,17 @@ func TestHeartbeatsKeepALongRunsLease(t *testing.T) {
 		return nil, nil
 	}))
 	id := r.enqueue(job.ActionExecute, "1")
-	// A second runner rescues whatever it can; the lease is one second.
-	startOn(t, q, "two")
 	first := r.lease(id, 0)
+	startOn(t, q, "two") // the lease is one second
+	meanwhile(r)
 	for expires := first; expires < first+2000; { // two leases later it still is the first's
 		expires = r.lease(id, expires)
 	}
 	close(release)
-	if d := r.await(id, job.Completed); d.Attempts != 1 || d.Crashes != 0 {
-		t.Errorf("attempts %d, crashes %d", d.Attempts, d.Crashes)
+	if d := r.await(id, job.Completed); d.Attempts != 1 || d.Crashes != 0 || d.Runs[0].Runner != "one" {
+		t.Errorf("%+v", d)
 	}
+	return r
 }
 
 // lease waits until the job's lease ends later than the moment given.

@@ -186,16 +186,17 @@ func (w *Worker) returnLate(ctx context.Context) {
 	for _, l := range late {
 		jobs, err := w.q.ClaimedBy(ctx, l.token, l.until)
 		for _, c := range jobs {
-			if _, err = w.q.Finish(ctx, c.Lease, queue.Outcome{Kind: queue.HandedBack}); err != nil && !errors.Is(err, queue.ErrLeaseLost) {
+			_, err = w.q.Finish(ctx, c.Lease, queue.Outcome{Kind: queue.HandedBack})
+			if errors.Is(err, queue.ErrLeaseLost) {
+				err = nil // it was taken back meanwhile
+			}
+			if err != nil {
 				break
 			}
 			w.log.Warn().Str("job_id", c.JobID).Str("job_type", c.Type).Msg("handed back: the claim that took it landed after its reply had been given up")
 		}
 		if ctx.Err() != nil {
 			return
-		}
-		if errors.Is(err, queue.ErrLeaseLost) {
-			err = nil
 		}
 		w.note("late claim", err)
 		if (err != nil || len(jobs) == 0) && w.sys.Now().Before(l.until) {

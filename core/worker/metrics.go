@@ -87,6 +87,5 @@ func (m metrics) trouble(doing, class string) {
 }
 
 func (m metrics) ticked(name, outcome string) {
-	m.ticks.Add(context.Background(), 1, metric.WithAttributes(
-		attribute.String("postroom.cron.name", name), attribute.String("outcome", outcome)))
+	m.ticks.Add(context.Background(), 1, m.with("postroom.cron.name", name, "outcome", outcome))
 }

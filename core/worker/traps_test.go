@@ -49,26 +49,12 @@ func TestABadRowFailsAlone(t *testing.T) {
 // waits for (solid_queue#568).
 func TestHeartbeatsGoOnWhileDraining(t *testing.T) {
 	t.Parallel()
-	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
-	release := make(chan struct{})
-	r := startOn(t, q, "one", handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
-		<-release
-		return nil, nil
-	}))
-	id := r.enqueue(job.ActionExecute, "1")
-	first := r.lease(id, 0)
-	startOn(t, q, "two") // rescues whatever it can; the lease is one second
-	r.stop()
-	for !r.w.Draining() {
-		runtime.Gosched()
-	}
-	for expires := first; expires < first+2000; {
-		expires = r.lease(id, expires)
-	}
-	close(release)
-	if d := r.await(id, job.Completed); d.Attempts != 1 || d.Crashes != 0 || d.Runs[0].Runner != "one" {
-		t.Errorf("%+v", d)
-	}
+	r := keepsItsLease(t, func(r *rig) {
+		r.stop()
+		for !r.w.Draining() {
+			runtime.Gosched()
+		}
+	})
 	<-r.done
 	r.done <- nil
 }
