@@ -191,25 +191,21 @@ func problemResponse(schemas huma.Registry) *huma.Response {
 	}}
 }
 
-// plain adds a route that huma has no part in but its description.
+// plain adds a route that answers with JSON and that huma has no part in but
+// its description.
 func (a *api) plain(r route, answers string, schema any, handler http.HandlerFunc) {
+	a.raw(r, answers, "application/json", a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(schema), true, ""), handler)
+}
+
+// raw is plain for any type of answer.
+func (a *api) raw(r route, answers, media string, schema *huma.Schema, handler http.HandlerFunc) {
 	pattern := r.method + " " + r.path
 	if strings.HasSuffix(pattern, "/") {
 		pattern += "{$}" // a slash at the end would take in everything below
 	}
 	a.add(r, pattern)
 	a.mux.HandleFunc(pattern, handler)
-	a.describe(r, answers, map[string]*huma.MediaType{"application/json": {Schema: a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(schema), true, "")}})
-}
-
-// text is plain for a route that does not answer with JSON.
-func (a *api) text(r route, answers string, handler http.HandlerFunc) {
-	a.add(r, r.method+" "+r.path)
-	a.mux.HandleFunc(r.method+" "+r.path, handler)
-	a.describe(r, answers, map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: "string"}}})
-}
-
-func (a *api) describe(r route, answers string, body map[string]*huma.MediaType) {
+	body := map[string]*huma.MediaType{media: {Schema: schema}}
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Security: r.security(),
 		Responses: map[string]*huma.Response{"200": {Description: answers, Content: body}},

@@ -12,9 +12,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/rs/zerolog"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 
+	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
@@ -29,7 +31,7 @@ type service struct {
 	heartbeat  time.Duration // how often a stream of events says something
 	mail       *mail.Store
 	metrics    http.Handler // the page for Prometheus
-	settings   settings
+	settings   config.Settings
 	health     httpd.Health
 	log        zerolog.Logger
 	maxBody    int64 // bytes of a JSON body
@@ -126,7 +128,7 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a.plain(route{id: "healthz", role: anyone, method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", health{}, s.health.Healthz)
 	a.plain(route{id: "livez", role: anyone, method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
 	a.plain(route{id: "readyz", role: anyone, method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
-	a.text(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
+	a.raw(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", "text/plain", &huma.Schema{Type: "string"}, func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
 	a.plain(route{id: "index", role: anyone, method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
 		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz", Pages: uiPath,
 	}))
@@ -161,18 +163,8 @@ type index struct {
 	Pages   string `json:"pages"`
 }
 
-// settings are the configuration as the description has it.
-type settings struct {
-	Settings []struct {
-		Key      string `json:"key"`
-		Value    any    `json:"value"`
-		Origin   string `json:"origin" doc:"default, file:line, env NAME or flag."`
-		Reserved bool   `json:"reserved" doc:"Nothing acts on it yet."`
-	} `json:"settings" nullable:"false"`
-}
-
-func (s service) getConfig(context.Context, *struct{}) (*reply[settings], error) {
-	return &reply[settings]{s.settings}, nil
+func (s service) getConfig(context.Context, *struct{}) (*reply[config.Settings], error) {
+	return &reply[config.Settings]{s.settings}, nil
 }
 
 func serveJSON(v any) http.HandlerFunc {
@@ -195,8 +187,8 @@ func spanName(_ string, r *http.Request) string {
 	return r.Method
 }
 
-// isTraced leaves out what machines ask again and again, and streams, which last as long
-// as somebody listens and would pass for slow requests.
+// isTraced leaves out what machines ask again and again, and streams, which
+// last as long as somebody listens and would pass for slow requests.
 func isTraced(r *http.Request) bool {
 	return r.URL.Path != eventsPath && !slices.Contains(quiet, r.URL.Path)
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -58,13 +56,9 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	ctx, hurry, stop := system.StopSignals(ctx)
 	defer stop()
 
-	var shown settings
-	var printed bytes.Buffer
-	if err := cfg.PrintJSON(&printed); err != nil {
+	shown, err := cfg.Settings()
+	if err != nil {
 		return err
-	}
-	if err := json.Unmarshal(printed.Bytes(), &shown); err != nil {
-		return fmt.Errorf("show the configuration: %w", err)
 	}
 	var draining atomic.Bool
 	s := service{

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -86,13 +85,14 @@ func TestPagesNameKeysThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var printed bytes.Buffer
-	if err := loaded.PrintJSON(&printed); err != nil {
+	all, err := loaded.Settings()
+	if err != nil {
 		t.Fatal(err)
 	}
 	keys, sections := map[string]bool{}, map[string]bool{}
-	for _, m := range regexp.MustCompile(`"(([a-z]+)\.[a-z_]+)"`).FindAllStringSubmatch(printed.String(), -1) {
-		keys[m[1]], sections[m[2]] = true, true
+	for _, s := range all.Settings {
+		section, _, _ := strings.Cut(s.Key, ".")
+		keys[s.Key], sections[section] = true, true
 	}
 	named := regexp.MustCompile("`([a-z]+)\\.([a-z_]+)`")
 	found := 0

@@ -86,23 +86,37 @@ func (l *Loaded) Print(w io.Writer) error {
 	return nil
 }
 
-// PrintJSON writes {"settings":[{"key","value","origin","reserved"}]}.
-func (l *Loaded) PrintJSON(w io.Writer) error {
-	type setting struct {
-		Key      string          `json:"key"`
-		Value    json.RawMessage `json:"value"`
-		Origin   string          `json:"origin"`
-		Reserved bool            `json:"reserved"`
-	}
-	var all struct {
-		Settings []setting `json:"settings"`
-	}
+// Settings is every key, for programs.
+type Settings struct {
+	Settings []Shown `json:"settings" nullable:"false"`
+}
+
+// Shown is a key with its value, a secret's as ***.
+type Shown struct {
+	Key      string          `json:"key"`
+	Value    json.RawMessage `json:"value"`
+	Origin   string          `json:"origin" doc:"default, file:line, env NAME or flag."`
+	Reserved bool            `json:"reserved" doc:"Nothing acts on it yet."`
+}
+
+// Settings returns what Print writes.
+func (l *Loaded) Settings() (Settings, error) {
+	var all Settings
 	for _, f := range l.shown() {
 		text, err := l.text(f)
 		if err != nil {
-			return err
+			return Settings{}, err
 		}
-		all.Settings = append(all.Settings, setting{f.key, json.RawMessage(text), l.origins[f.key].origin(), f.reserved})
+		all.Settings = append(all.Settings, Shown{f.key, json.RawMessage(text), l.origins[f.key].origin(), f.reserved})
+	}
+	return all, nil
+}
+
+// PrintJSON writes the settings: {"settings":[{"key","value","origin","reserved"}]}.
+func (l *Loaded) PrintJSON(w io.Writer) error {
+	all, err := l.Settings()
+	if err != nil {
+		return err
 	}
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
