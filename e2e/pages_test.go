@@ -71,10 +71,16 @@ func run[T any](p *page, what string, action chromedp.Action[T]) T {
 	p.Helper()
 	value, err := chromedp.Run(p.ctx, action)
 	if err != nil {
-		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
-		p.Fatalf("%s: %v\n%s", what, err, text)
+		p.fail(what, err)
 	}
 	return value
+}
+
+// fail ends the test and shows what stands on the page.
+func (p *page) fail(what string, err error) {
+	p.Helper()
+	text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+	p.Fatalf("%s: %v\n%s", what, err, text)
 }
 
 // until waits for an expression to be true.
@@ -87,8 +93,7 @@ func (p *page) until(what, expression string) {
 			return
 		}
 		if !strings.Contains(err.Error(), "context with specified id") && !strings.Contains(err.Error(), "context was destroyed") && !strings.Contains(err.Error(), "navigated or closed") { // another page came in between
-			text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
-			p.Fatalf("%s: %v\n%s", what, err, text)
+			p.fail(what, err)
 		}
 	}
 }
