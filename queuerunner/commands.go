@@ -61,6 +61,8 @@ func commands() []command {
 
 		{"completion", "SHELL", "print what makes bash, zsh or fish complete this command line", completion},
 		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
+		{"backup", "FILE", "write a consistent copy of the database to a new file, also while services run", backup},
+		{"restore", "FILE", "put a backup in the database's place, while no service runs", restore},
 		{"bench", "", "measure the configured database on a queue of its own, which is deleted afterwards", bench},
 
 		{"accounts add", "", "add a Maildir account and print its id", accountsAdd},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -79,12 +78,10 @@ func (c *call) follow(ctx context.Context, s *mail.Store, t *mail.Task) (*mail.T
 
 // taskLine is a bar and the counts of a task.
 func taskLine(t *mail.Task) string {
-	const width = 30
 	counts := fmt.Sprint(t.Done)
 	bar := ""
 	if t.Total != nil && *t.Total > 0 {
-		full := int(min(t.Done, *t.Total) * width / *t.Total)
-		bar = "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] "
+		bar = drawBar(t.Done, *t.Total)
 		counts += fmt.Sprintf(" of %d", *t.Total)
 	}
 	state := "forgotten"

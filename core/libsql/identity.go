@@ -114,18 +114,26 @@ func (f *File) recognise(known fileID) error {
 	return v.err
 }
 
-// compare opens the file at the path without its log and without locks. The
-// connection is left behind: it must not be used again, nor closed.
-func (f *File) compare() error {
+// openImmutable opens a file without its log and without locks. The connection
+// is to be left behind: it must not be used again later, nor closed.
+func openImmutable(path string) (*conn, error) {
 	drv, err := openDriver()
 	if err != nil {
-		return classify("open", err)
+		return nil, classify("open", err)
 	}
-	native, err := drv.Open("file:" + escapePath(f.opt.Path) + "?mode=ro&immutable=1")
+	native, err := drv.Open("file:" + escapePath(path) + "?mode=ro&immutable=1")
 	if err != nil {
-		return classify("open", err)
+		return nil, classify("open", err)
 	}
-	c := &conn{native: native}
+	return &conn{native: native}, nil
+}
+
+// compare looks into the file at the path by itself.
+func (f *File) compare() error {
+	c, err := openImmutable(f.opt.Path)
+	if err != nil {
+		return err
+	}
 	id, _, err := readIdentity(c)
 	switch {
 	case err == nil && id != f.databaseID, errors.Is(err, errNotPostroom):

@@ -1,8 +1,9 @@
 // Package hrana is a client of the Hrana 3 protocol over HTTP, which libsql
 // servers speak (docs/HRANA_3_SPEC.md of tursodatabase/libsql). It knows one
 // way to talk: a batch of statements with conditions that opens a stream, runs
-// and closes it in a single request. Nothing outlives a request, so neither a
-// stream nor a baton can go stale. It may import the standard library only.
+// and closes it in a single request; what is too large for one answer is read
+// as it comes. Nothing is asked of a stream later, so neither a stream nor a
+// baton can go stale. It may import the standard library only.
 package hrana
 
 import (
@@ -154,9 +155,20 @@ func (c *Client) Run(ctx context.Context, steps []Step) ([]Result, error) {
 	res, err := c.pipeline(ctx, batch)
 	var e *Error
 	if errors.As(err, &e) && e.Code == tooLarge {
-		return c.cursor(ctx, batch)
+		return c.cursor(ctx, batch, nil)
 	}
 	return res, err
+}
+
+// Stream executes the steps like [Client.Run] and hands each row to fn as it
+// arrives, so that an answer may be larger than memory. Its Results hold no
+// rows.
+func (c *Client) Stream(ctx context.Context, steps []Step, fn func(step int, row []any) error) ([]Result, error) {
+	batch := wireBatch{Steps: make([]wireStep, len(steps))}
+	for i, s := range steps {
+		batch.Steps[i] = s.wire()
+	}
+	return c.cursor(ctx, batch, fn)
 }
 
 // pipeline runs the batch in one request that also closes the stream.
@@ -209,8 +221,9 @@ func (c *Client) pipeline(ctx context.Context, batch wireBatch) ([]Result, error
 }
 
 // cursor runs the batch and reads its results as a stream, which has no limit,
-// but must be closed by a request of its own.
-func (c *Client) cursor(ctx context.Context, batch wireBatch) ([]Result, error) {
+// but must be closed by a request of its own. Rows go to fn; without one they
+// are kept.
+func (c *Client) cursor(ctx context.Context, batch wireBatch, fn func(step int, row []any) error) ([]Result, error) {
 	body, err := c.post(ctx, "/v3/cursor", cursorRequest{Batch: &batch})
 	if err != nil {
 		return nil, err
@@ -242,7 +255,11 @@ func (c *Client) cursor(ctx context.Context, batch wireBatch) ([]Result, error) 
 			if err != nil {
 				return nil, garbled()
 			}
-			out[at].Rows = append(out[at].Rows, row)
+			if fn == nil {
+				out[at].Rows = append(out[at].Rows, row)
+			} else if err := fn(at, row); err != nil {
+				return nil, err
+			}
 		case "step_end":
 			out[at].Done, out[at].Changes = true, e.Changes
 		case "step_error":
