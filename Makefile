@@ -56,6 +56,12 @@ conformance: setup ## run the tests of behaviour on a libsql server instead of a
 fuzz: setup ## run each fuzz target for FUZZTIME; what it finds stays under testdata/fuzz as a test
 	@scripts/fuzz $(FUZZTIME)
 
+.PHONY: docs
+docs: setup ## make docs/reference anew from the code: tables, keys, commands, API
+	cd core && POSTROOM_DOCS=write go test -count=1 -run '^TestReferenceOf' ./libsql ./config
+	cd queuerunner && POSTROOM_DOCS=write go test -count=1 -run '^TestReferenceOf' .
+	cd apiserver && POSTROOM_DOCS=write go test -count=1 -run '^TestReferenceOf' .
+
 .PHONY: fmt
 fmt: ## format the code
 	@gofmt -w $(MODULES)
