@@ -233,8 +233,14 @@ func (l *log) awaitUnless(tb testing.TB, text string, ended <-chan struct{}) str
 // until asks again and again until the condition holds.
 func (s *system) until(what string, holds func() bool) {
 	s.Helper()
+	s.untilEvery(50*time.Millisecond, what, holds)
+}
+
+// untilEvery asks no more often, where asking would disturb.
+func (s *system) untilEvery(interval time.Duration, what string, holds func() bool) {
+	s.Helper()
 	limit := time.After(3 * time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for !holds() {
 		select {

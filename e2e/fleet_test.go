@@ -22,7 +22,7 @@ type fleet struct {
 // called, and starts runners.
 func newFleet(tb testing.TB, runners, n int, env ...string) *fleet {
 	tb.Helper()
-	s := newSystemOnServer(tb, append([]string{"QUEUE_DEBUG_JOBS=true", "QUEUE_CONCURRENCY=500", "QUEUE_LEASE=60s", "QUEUE_POLL=50ms"}, env...)...)
+	s := newSystemOnServer(tb, append([]string{"QUEUE_DEBUG_JOBS=true", "QUEUE_CONCURRENCY=500", "QUEUE_LEASE=60s"}, env...)...)
 	api := s.server()
 	f := &fleet{system: s, db: s.open(), jobs: n}
 	api.enqueue(jobs(1, "debug.echo", func(int) any { return "first" })) // makes the queue
@@ -56,7 +56,7 @@ func (f *fleet) work() (perSecond float64, shares []int64) {
 			}
 		}
 	})
-	f.until("the backlog is worked", func() bool {
+	f.untilEvery(500*time.Millisecond, "the backlog is worked", func() bool {
 		return f.count(f.db, `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE ready_key IS NOT NULL)
 			OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_lease WHERE state = 'running' AND lease_expires_at IS NOT NULL)`) == 0
 	})

@@ -24,6 +24,7 @@ const (
 	// and sqld loses track of its queue then (docs/remote.md).
 	remoteWriters = 1
 	remoteReaders = remoteConnections - remoteWriters - 1 // one is for health checks
+	maxGather     = 10 * time.Millisecond
 )
 
 // atServer is what meta.file says of a database that lies on a server: a copy
@@ -45,7 +46,8 @@ type Remote struct {
 	flight chan struct{} // one token per group on its way
 	slots  chan struct{} // one token per read on its way
 	done   chan struct{}
-	full   atomic.Bool // a commit found no room
+	gather time.Duration // how long the next group waits for more; guarded by flight
+	full   atomic.Bool   // a commit found no room
 
 	durability atomic.Value // string
 	health     probe
@@ -188,16 +190,24 @@ func (s Stmt) checkSizes() error {
 
 // loop sends groups as long as there are requests. It takes a place among
 // those on their way first and the requests second, so that whatever arrives
-// while all are taken joins the next group.
+// while all are taken joins the next group. Callers of one group come back
+// together: after a group of several, the next one waits for a small part of
+// the time that took, or the first of them would be sent alone.
 func (r *Remote) loop() {
 	defer close(r.done)
 	for range r.inbox.wake {
 		for r.inbox.waiting() {
 			r.flight <- struct{}{}
+			r.linger()
 			group, _ := r.inbox.take()
 			r.opt.System.Go("commit", func() {
 				defer func() { <-r.flight }()
+				began := r.opt.System.Now()
 				r.commit(group)
+				r.gather = 0
+				if len(group) > 1 {
+					r.gather = min(r.opt.System.Now().Sub(began)/8, maxGather)
+				}
 			})
 		}
 		if r.inbox.finished() {
@@ -212,6 +222,19 @@ func (r *Remote) loop() {
 // commit sends a group and answers its requests. Those that could not be told
 // apart (an op's statements failed for the items of many, or the server did
 // not understand one of the statements) are sent again, each by itself.
+// linger lets the callers that were answered together come back.
+func (r *Remote) linger() {
+	if r.gather == 0 {
+		return
+	}
+	t := r.opt.System.NewTimer(r.gather)
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-r.life.Done():
+	}
+}
+
 func (r *Remote) commit(group []*request) {
 	if len(group) == 0 {
 		return

@@ -142,6 +142,54 @@ func TestWritesThatComeWhileOthersAreUnderWayShareARequest(t *testing.T) {
 	}
 }
 
+// Callers that were answered together come back together: only then does a
+// group wait for more.
+func TestOnlyAfterCallersThatSharedARequestTheNextWaitsForMore(t *testing.T) {
+	t.Parallel()
+	r, l := linked(t, Options{})
+	gather := func() time.Duration {
+		r.flight <- struct{}{}
+		defer func() { <-r.flight }()
+		return r.gather
+	}
+	write := func() {
+		if _, err := r.Write(t.Context(), batch(Exec("DELETE FROM t"))); err != nil {
+			t.Error(err)
+		}
+	}
+	write()
+	if d := gather(); d != 0 {
+		t.Errorf("after one caller: %v", d)
+	}
+	held := make(chan struct{})
+	arrived := make(chan struct{}, 100)
+	l.do(func(w http.ResponseWriter, q *http.Request) {
+		arrived <- struct{}{}
+		<-held
+		l.target.ServeHTTP(w, q)
+	})
+	var wg sync.WaitGroup
+	wg.Go(write)
+	<-arrived
+	for range 2 {
+		wg.Go(write)
+	}
+	waitFor(t, func() bool {
+		r.inbox.mu.Lock()
+		defer r.inbox.mu.Unlock()
+		return len(r.inbox.pending) == 2
+	})
+	close(held)
+	wg.Wait()
+	if d := gather(); d <= 0 || d > maxGather {
+		t.Errorf("after two callers: %v, want some time up to %v", d, maxGather)
+	}
+	write()
+	if d := gather(); d != 0 {
+		t.Errorf("after one caller again: %v", d)
+	}
+}
+
 func TestABadItemFailsAloneOnAServer(t *testing.T) {
 	t.Parallel()
 	r, l := linked(t, Options{})

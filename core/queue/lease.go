@@ -56,13 +56,13 @@ type ClaimRequest struct {
 	Queues []string // nil for all
 	Limit  int
 	Lease  time.Duration
+	Sight  *Sight // what the claim before left, if this one follows at once; nil to look first
 }
 
-// Claim is what a claim found.
+// Claim is what a claim found, and what it left.
 type Claim struct {
-	Jobs    []Claimed      // in claim order
-	NextDue *time.Duration // until something becomes claimable by itself; nil for never
-	Suspect bool           // a job waits that must run alone: see ClaimSolo
+	Jobs []Claimed // in claim order
+	Sight
 }
 
 // NewToken returns the token of one claim call.
@@ -72,32 +72,36 @@ func (q *Queue) NewToken() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Claim takes up to Limit jobs. It looks first and takes the write lock only
-// when there is something to do: also to line up what has become claimable.
-// After an error of class unknown the caller asks [Queue.ClaimedBy] with the
-// same token what it got.
+// Claim takes up to Limit jobs. It looks first, unless the caller says what
+// there is, and takes the write lock only when there is something to do: also
+// to line up what has become claimable. After an error of class unknown the
+// caller asks [Queue.ClaimedBy] with the same token what it got.
 func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 	if err := r.check(); err != nil {
 		return Claim{}, err
 	}
 	before := q.sys.Now()
-	s, err := q.Look(ctx)
-	if err != nil {
-		return Claim{}, fmt.Errorf("claim: %w", err)
+	s := r.Sight
+	if s == nil {
+		seen, err := q.Look(ctx)
+		if err != nil {
+			return Claim{}, fmt.Errorf("claim: %w", err)
+		}
+		s = &seen
 	}
-	out := Claim{NextDue: s.NextDue, Suspect: s.Suspect}
 	if !s.Ready {
-		return out, nil
+		return Claim{Sight: *s}, nil
 	}
 	var b libsql.Batch
-	q.lineUp(&b, s)
+	q.lineUp(&b, *s)
 	n := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues())
+	b.Query(sqlLook)
 	res, err := q.db.Write(ctx, &b)
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim: %w", err)
 	}
-	out.Jobs = claimedRows(res[n].Rows, before.Add(r.Lease))
-	if s.more || s.limited && len(out.Jobs) > 0 {
+	out := Claim{Jobs: claimedRows(res[n].Rows, before.Add(r.Lease)), Sight: sightOf(res[n+1].Rows[0])}
+	if out.more || out.limited && len(out.Jobs) > 0 {
 		q.signal() // one batch does a bounded part of it
 	}
 	return out, nil
@@ -180,15 +184,15 @@ func (q *Queue) ClaimedBy(ctx context.Context, token string, deadline time.Time)
 
 func claimedRows(rows []libsql.Row, deadline time.Time) []Claimed {
 	slices.SortFunc(rows, func(a, b libsql.Row) int {
-		return cmp.Or(cmp.Compare(a.Int(12), b.Int(12)), cmp.Compare(a.Int(10), b.Int(10)))
+		return cmp.Or(cmp.Compare(a.Int(11), b.Int(11)), cmp.Compare(a.Int(10), b.Int(10)))
 	})
 	out := make([]Claimed, len(rows))
 	for i, r := range rows {
 		out[i] = Claimed{
-			Lease: Lease{JobID: r.Str(0), Token: r.Str(13)},
+			Lease: Lease{JobID: r.Str(0), Token: r.Str(12)},
 			Type:  r.Str(1), Queue: r.Str(2), Priority: r.Int(3), Attempt: r.Int(4), MaxAttempts: r.Int(5),
-			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Key: r.Str(14), Deadline: deadline,
-			Waited: time.Duration(r.Int(15)-r.Int(12)-r.Int(3)*boost) * time.Millisecond,
+			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Key: r.Str(13), Deadline: deadline,
+			Waited: time.Duration(r.Int(14)-r.Int(11)-r.Int(3)*boost) * time.Millisecond,
 		}
 	}
 	return out
@@ -409,7 +413,10 @@ func (q *Queue) Look(ctx context.Context) (Sight, error) {
 	if err != nil {
 		return Sight{}, fmt.Errorf("look: %w", err)
 	}
-	r := res[0].Rows[0]
+	return sightOf(res[0].Rows[0]), nil
+}
+
+func sightOf(r libsql.Row) Sight {
 	s := Sight{due: r.Bool(1), changed: r.Bool(2), marked: r.Bool(3), Suspect: r.Bool(4), Expired: r.Bool(5), limited: r.Bool(7), uncounted: r.Bool(8)}
 	s.more = s.due || s.changed || s.marked || s.uncounted
 	s.Ready = r.Bool(0) || s.more
@@ -417,13 +424,13 @@ func (q *Queue) Look(ctx context.Context) (Sight, error) {
 		due := time.Duration(max(*ms, 0)) * time.Millisecond
 		s.NextDue = &due
 	}
-	return s, nil
+	return s
 }
 
 // Sight is what Look saw.
 type Sight struct {
 	Ready   bool           // a claim may find something
-	Suspect bool           // a job waits that must run alone
+	Suspect bool           // a job waits that must run alone: see ClaimSolo
 	Expired bool           // a lease has run out
 	NextDue *time.Duration // until something becomes claimable by itself
 

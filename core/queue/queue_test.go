@@ -124,6 +124,26 @@ func TestLifeOfAJob(t *testing.T) {
 	}
 }
 
+// A claim says what it left, and the next one need not look.
+func TestAClaimSaysWhatItLeaves(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	if _, err := q.EnqueueMany(t.Context(), []job.New{{Type: job.DebugEcho}, {Type: job.DebugEcho}, {Type: job.DebugEcho, Delay: time.Hour}}); err != nil {
+		t.Fatal(err)
+	}
+	var left *queue.Sight
+	for _, want := range []struct {
+		jobs  int
+		ready bool
+	}{{1, true}, {1, false}, {0, false}} {
+		c, err := q.Claim(t.Context(), queue.ClaimRequest{Runner: "r", Token: q.NewToken(), Types: []string{job.DebugEcho}, Limit: 1, Lease: time.Minute, Sight: left})
+		if err != nil || len(c.Jobs) != want.jobs || c.Ready != want.ready || c.NextDue == nil {
+			t.Fatalf("claimed %d, more %v, next %v, %v; want %d, %v and the delayed job's time", len(c.Jobs), c.Ready, c.NextDue, err, want.jobs, want.ready)
+		}
+		left = &c.Sight
+	}
+}
+
 func TestFailRetriesUntilTheBudgetIsSpent(t *testing.T) {
 	t.Parallel()
 	q, clock := setup(t)

@@ -224,7 +224,7 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
  RETURNING ` + claimColumns
 
 const claimColumns = `CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), priority, attempts, max_attempts,
-   failures, claims, CAST(payload_json AS BLOB), CAST(trace_parent AS BLOB), seq, created_at,
+   failures, claims, CAST(payload_json AS BLOB), CAST(trace_parent AS BLOB), seq,
    max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB), CAST(idempotency_key AS BLOB), claimed_at`
 
 // sqlClaimSolo reserves one job that must run alone. It waits in the runner's

@@ -2,6 +2,9 @@ package worker_test
 
 import (
 	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,4 +47,47 @@ func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
 		id = r.enqueue(job.DebugSleep, `{"ms":20}`) // longer than the first looks last
 	}
 	r.await(id, job.Completed)
+}
+
+// counting counts the reads of a database.
+type counting struct {
+	libsql.DB
+	reads atomic.Int64
+}
+
+func (c *counting) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
+	c.reads.Add(1)
+	return c.DB.Read(ctx, stmts...)
+}
+
+// A claim answers what a look would: while there is a backlog no claim needs one.
+func TestABacklogIsWorkedWithoutLooking(t *testing.T) {
+	t.Parallel()
+	db := &counting{DB: silent{dbtest.Open(t)}}
+	q := queue.New(db, system.Real{}, job.Known())
+	const jobs, slots = 400, 10
+	store(t, q, jobs)
+	var left sync.WaitGroup
+	left.Add(jobs)
+	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.Nop(), worker.Config{
+		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: slots,
+		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
+	}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+		left.Done()
+		return nil, nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.Run(ctx) }()
+	left.Wait()
+	if n := db.reads.Load(); n >= jobs/slots {
+		t.Errorf("%d reads for at least %d claims", n, jobs/slots)
+	}
+	cancel()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
 }

@@ -472,7 +472,7 @@ func TestAClaimThatLandsAfterItWasGivenUpHoldsNothingUp(t *testing.T) {
 		}
 		return d
 	}
-	if got, err := w.claim(t.Context(), t.Context(), 4); err != nil || len(got.Jobs) != 0 || w.Running() != 0 {
+	if got, err := w.claim(t.Context(), t.Context(), 4, nil); err != nil || len(got.Jobs) != 0 || w.Running() != 0 {
 		t.Fatalf("%+v, %v, %d running", got, err, w.Running())
 	}
 	w.returnLate(t.Context())
@@ -488,7 +488,7 @@ func TestAClaimThatLandsAfterItWasGivenUpHoldsNothingUp(t *testing.T) {
 	}
 	// A claim of which nothing comes is forgotten once its lease would be over.
 	late.land = nil
-	if _, err := w.claim(t.Context(), t.Context(), 4); err != nil || len(w.late) != 1 {
+	if _, err := w.claim(t.Context(), t.Context(), 4, nil); err != nil || len(w.late) != 1 {
 		t.Fatalf("%v, %d claims in doubt", err, len(w.late))
 	}
 	clock.move(testLease)

@@ -156,16 +156,22 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) claimLoop(ctx, work context.Context) {
 	defer w.due.Stop()
 	backoff := w.cfg.Poll / 10
+	var left *queue.Sight // of the claim before, where it left more
+	var took time.Duration
 	for ctx.Err() == nil {
-		free := w.free()
-		if free == 0 {
+		if w.free() == 0 {
 			select {
 			case <-w.freed:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		got, err := w.claim(ctx, work, free)
+		if left != nil {
+			w.gather(ctx, took)
+		}
+		free, began := w.free(), w.sys.Now()
+		got, err := w.claim(ctx, work, free, left)
+		left, took = nil, w.sys.Now().Sub(began)
 		if err != nil {
 			// Looking around will show when the database is back; until
 			// then the tries become rarer, up to the poll interval.
@@ -177,13 +183,31 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 		if got.Suspect {
 			w.solo(ctx, work)
 		}
-		if len(got.Jobs) == free {
-			continue // there may be more
+		if len(got.Jobs) == free && got.Ready {
+			left = &got.Sight
+			continue
 		}
 		if got.NextDue != nil {
 			w.due.Reset(*got.NextDue)
 		}
 		w.waitForReason(ctx)
+	}
+}
+
+// gather waits for all slots to be free, but no longer than the claim before
+// took: where more jobs wait than there are slots, a claim for each slot would
+// cost many times what one for many does.
+func (w *Worker) gather(ctx context.Context, atMost time.Duration) {
+	t := w.sys.NewTimer(atMost)
+	defer t.Stop()
+	for w.free() < w.cfg.Concurrency {
+		select {
+		case <-w.freed:
+		case <-t.C():
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -217,13 +241,15 @@ func (w *Worker) pause(ctx context.Context, d time.Duration) {
 }
 
 // claim takes jobs for the free slots and starts them.
-func (w *Worker) claim(ctx, work context.Context, free int) (queue.Claim, error) {
+func (w *Worker) claim(ctx, work context.Context, free int, left *queue.Sight) (queue.Claim, error) {
 	req := w.request(free)
+	req.Sight = left
 	deadline := w.sys.Now().Add(w.cfg.Lease)
 	got, err := w.q.Claim(work, req)
 	if libsql.ClassOf(err) == libsql.Unknown {
 		// The claim may have landed: what carries its token is ours.
 		got.Jobs, err = w.recoverClaim(ctx, work, req.Token, deadline)
+		got.Ready = true // nobody knows better
 	}
 	w.note("claim", err)
 	if err != nil {

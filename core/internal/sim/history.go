@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -93,15 +94,21 @@ func class(c libsql.Class) string {
 	return string(c)
 }
 
-// stack is what no seed decides: addresses and goroutines' numbers.
-var stack = regexp.MustCompile(`"stack":"(\\.|[^"\\])*"`)
+// Stacks are what no seed decides: addresses and goroutines' numbers. They go
+// in as part of an item and come out as a column.
+var (
+	stack      = regexp.MustCompile(`"stack":"(\\.|[^"\\])*"`)
+	stackAlone = []byte("goroutine ")
+)
 
 func values(vs []any) string {
 	parts := make([]string, len(vs))
 	for i, v := range vs {
 		switch v := v.(type) {
 		case []byte:
-			parts[i] = string(v)
+			if parts[i] = string(v); bytes.HasPrefix(v, stackAlone) {
+				parts[i] = "…"
+			}
 		case string:
 			parts[i] = stack.ReplaceAllString(v, `"stack":"…"`)
 		default:

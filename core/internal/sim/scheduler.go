@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -293,7 +294,8 @@ func (p *proc) Now() time.Time { return time.Now().Add(p.skew) }
 
 // Read implements system.System.
 func (p *proc) Read(b []byte) {
-	p.handOver("draw")
+	// A claim's token and a backoff may be drawn in one step.
+	p.handOver("draw " + strconv.Itoa(len(b)))
 	for i := range b {
 		b[i] = byte(p.rng.Uint32())
 	}
