@@ -49,6 +49,30 @@ func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
 	r.await(id, job.Completed)
 }
 
+// An idle runner finds by itself, when it polls, what nothing told it of.
+func TestAnIdleRunnerFindsAJobWhenItPolls(t *testing.T) {
+	t.Parallel()
+	db := &counting{DB: silent{dbtest.Open(t)}}
+	others := queue.New(db.DB, system.Real{}, job.Known())
+	r := &rig{t: t, q: others, done: make(chan error, 1)}
+	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
+		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 20 * time.Millisecond, DrainTimeout: 5 * time.Second,
+	}, debugjobs.Bindings()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { r.done <- w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-r.done })
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for db.reads.Load() < 3 { // it has looked in vain
+		<-tick.C
+	}
+	r.await(r.enqueue(job.DebugEcho, `0`), job.Completed)
+}
+
 // counting counts the reads of a database.
 type counting struct {
 	libsql.DB
