@@ -92,6 +92,11 @@ bench-check: setup $(TOOLS)/golangci-lint ## check the benchmark, which is no pa
 	@cd bench && test -z "$$(gofmt -l .)" && export GOWORK=off && go vet ./... && go mod tidy -diff && \
 	  $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && go test ./...
 
+.PHONY: deploy-check
+deploy-check: setup $(TOOLS)/golangci-lint ## check deploy's files with the libraries of those who read them, which are no part of the workspace
+	@cd deploy/check && test -z "$$(gofmt -l .)" && export GOWORK=off && go vet ./... && go mod tidy -diff && \
+	  $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && go test -count=1 ./...
+
 .PHONY: sim
 sim: setup ## simulate runners, clients and mishaps for SEEDS (a number, or a range such as 17-17), with SERVER=1 on a libsql server; see docs/simulator.md
 	@set -o pipefail; cd core && SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -v -run 'TestNoSeed$(if $(SERVER),OnAServer)BreaksAPromise' ./internal/sim | grep -v '^=== '

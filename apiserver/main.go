@@ -10,9 +10,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"strconv"
 
 	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/version"
 )
 
@@ -26,6 +29,7 @@ const (
 const usage = `apiserver serves Postroom's HTTP API.
 
 Usage: apiserver [serve] [flags]
+       apiserver healthcheck [flags]   ask the one that runs here whether it is ready
 
 `
 
@@ -36,12 +40,14 @@ func main() {
 // run is the whole program. It returns the exit code.
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
 	options := config.Options{Lookup: lookup}
-	showVersion, err := parse(args, &options, stdout)
+	command, showVersion, err := parse(args, &options, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitFine
 	case err == nil && showVersion:
 		_, err = fmt.Fprintf(stdout, "apiserver %s\n", version.Version())
+	case err == nil && command == "healthcheck":
+		err = healthcheck(ctx, options)
 	case err == nil:
 		err = serve(ctx, options, stderr)
 	}
@@ -61,8 +67,19 @@ type wrongUse struct{ error }
 
 func (w *wrongUse) Unwrap() error { return w.error }
 
-// parse reads the command line. Flags may stand before and after "serve".
-func parse(args []string, options *config.Options, stdout io.Writer) (showVersion bool, err error) {
+// healthcheck asks the apiserver that runs with the same configuration on this
+// machine whether it is ready.
+func healthcheck(ctx context.Context, options config.Options) error {
+	cfg, err := config.Load(options)
+	if err != nil {
+		return &wrongUse{err}
+	}
+	return httpd.AskReady(ctx, net.JoinHostPort(cfg.App.Host, strconv.Itoa(cfg.App.Port)))
+}
+
+// parse reads the command line. Flags may stand before and after the command.
+func parse(args []string, options *config.Options, stdout io.Writer) (command string, showVersion bool, err error) {
+	command = "serve"
 	for pass := 0; ; pass++ {
 		flags := flag.NewFlagSet("apiserver", flag.ContinueOnError)
 		flags.SetOutput(io.Discard) // run reports the error
@@ -74,14 +91,14 @@ func parse(args []string, options *config.Options, stdout io.Writer) (showVersio
 			_, _ = io.WriteString(stdout, usage)
 			flags.SetOutput(stdout)
 			flags.PrintDefaults()
-			return false, flag.ErrHelp
+			return command, false, flag.ErrHelp
 		case err != nil:
-			return false, &wrongUse{fmt.Errorf("%w (see apiserver -h)", err)}
+			return command, false, &wrongUse{fmt.Errorf("%w (see apiserver -h)", err)}
 		case flags.NArg() == 0:
-			return showVersion, nil
-		case pass > 0 || flags.Arg(0) != "serve":
-			return false, &wrongUse{fmt.Errorf("there is no command %q, only serve (see apiserver -h)", flags.Arg(0))}
+			return command, showVersion, nil
+		case pass > 0 || flags.Arg(0) != "serve" && flags.Arg(0) != "healthcheck":
+			return command, false, &wrongUse{fmt.Errorf("there is no command %q, only serve and healthcheck (see apiserver -h)", flags.Arg(0))}
 		}
-		args = flags.Args()[1:]
+		command, args = flags.Arg(0), flags.Args()[1:]
 	}
 }

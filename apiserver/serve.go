@@ -80,6 +80,8 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 
 	opt.System = system.Skew(system.Real{}, cfg.Queue.ClockOffset.Duration)
 	opt.Settle = true // who follows the events must learn of a restore although nobody writes
+	manager := wiring.NewManager(options.Lookup, log)
+	manager.Waiting("the database")
 	db, schema, err := wiring.Open(ctx, cfg, opt, log)
 	switch {
 	case err == nil:
@@ -112,6 +114,10 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 			return err
 		}
 		log.Info().Str("address", address).Str("version", version.Version()).Msg("listening")
+		manager.Ready()
+		watched, unwatch := context.WithCancel(context.WithoutCancel(ctx)) // to the end of the drain
+		defer unwatch()
+		go manager.Watch(watched, func(ctx context.Context) error { return httpd.AskLive(ctx, address) })
 	case ctx.Err() == nil:
 		return err
 	}
@@ -122,6 +128,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	case <-ctx.Done():
 	}
 	draining.Store(true)
+	manager.Stopping()
 	log.Info().Stringer("for", cfg.App.DrainDelay.Duration).Msg("draining")
 	drain(ctx, server, cfg.App.DrainDelay.Duration, hurry, log)
 	log.Info().Msg("apiserver stopped")

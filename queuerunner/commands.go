@@ -22,6 +22,7 @@ type action func(ctx context.Context, args []string) error
 func commands() []command {
 	return []command{
 		{"run", "", "claim and run jobs until SIGTERM; the same as no command", runCommand},
+		{"healthcheck", "", "ask the runner that works here with the same configuration whether it is ready", healthcheck},
 
 		{"migrate up", "", "bring the database to the newest schema, creating it where needed", migrateUp},
 		{"migrate down", "[N]", "take back the last N migrations, or -all", migrateDown},

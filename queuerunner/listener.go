@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -31,6 +32,7 @@ const metricsPath = "/metrics"
 // is open, so that a supervisor can see what the runner waits for.
 type listener struct {
 	server *http.Server
+	addr   string
 	state  atomic.Pointer[httpd.Health]
 	served chan struct{}
 }
@@ -45,7 +47,7 @@ func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{served: make(chan struct{})}
+	l := &listener{addr: bound.Addr().String(), served: make(chan struct{})}
 	l.state.Store(&httpd.Health{
 		DB: wiring.NotOpen{}, Version: version,
 		Draining: func() bool { return ctx.Err() != nil },
@@ -57,7 +59,7 @@ func listen(ctx context.Context, cfg *config.Loaded, log zerolog.Logger, version
 			log.Error().Err(err).Str("key", listenKey).Msg("the listener ended; the runner works on without it")
 		}
 	}()
-	log.Info().Str("address", bound.Addr().String()).Msg("listening")
+	log.Info().Str("address", l.addr).Msg("listening")
 	return l, nil
 }
 
@@ -93,6 +95,14 @@ func (l *listener) opened(db libsql.DB, schema int64) {
 	l.state.Store(&h)
 }
 
+// alive says whether the listener, where there is one, answers.
+func (l *listener) alive(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	return httpd.AskLive(ctx, l.addr)
+}
+
 // close ends the listener within a bound.
 func (l *listener) close() {
 	if l == nil {
@@ -104,4 +114,18 @@ func (l *listener) close() {
 		_ = l.server.Close() // what is cut off is a probe
 	}
 	<-l.served
+}
+
+// healthcheck is `healthcheck`.
+func healthcheck(c *call, _ *flag.FlagSet) action {
+	return func(ctx context.Context, _ []string) error {
+		cfg, err := c.config()
+		if err != nil {
+			return err
+		}
+		if cfg.Queue.HTTPAddr == "" {
+			return wrongUse("%s is empty: a runner without a listener cannot be asked", listenKey)
+		}
+		return httpd.AskReady(ctx, cfg.Queue.HTTPAddr)
+	}
 }

@@ -76,8 +76,21 @@ func TestTheListener(t *testing.T) {
 				t.Errorf("%s: %d %v", path, code, body)
 			}
 		}
+		ask := func() (int, string) {
+			r := cli(t, db.path, "healthcheck", "-set", "queue.http_addr="+p.address())
+			return r.code, r.err
+		}
+		if code, said := ask(); code != exitFine || said != "" {
+			t.Errorf("healthcheck of a runner that works: %d %s", code, said)
+		}
 		p.signal(syscall.SIGTERM)
 		await(t, "healthz says draining", func() bool { return p.answers("/healthz", http.StatusServiceUnavailable, "draining") })
+		if code, said := ask(); code != exitFailed || !strings.Contains(said, "draining") {
+			t.Errorf("healthcheck of a runner that drains: %d %s", code, said)
+		}
+		if r := cli(t, db.path, "healthcheck", "-set", "queue.http_addr="); r.code != exitWrong || !strings.Contains(r.err, "queue.http_addr is empty") {
+			t.Errorf("healthcheck without a listener: %d %s", r.code, r.err)
+		}
 		if !p.answers("/readyz", http.StatusServiceUnavailable, "draining") || !p.answers("/livez", http.StatusOK, "ok") {
 			t.Error("readyz or livez is wrong while draining")
 		}

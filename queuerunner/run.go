@@ -90,6 +90,9 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	}
 	defer own.close()
 
+	manager := wiring.NewManager(r.lookup, r.log)
+	manager.Waiting("the database")
+	defer context.AfterFunc(ctx, manager.Stopping)()
 	db, schema, err := wiring.Open(ctx, r.cfg, r.database, r.log)
 	if ctx.Err() != nil && err != nil {
 		return nil // told to stop before there was anything to do
@@ -136,6 +139,13 @@ func (r *runner) run(ctx context.Context, hurry <-chan struct{}) error {
 	})
 	r.log.Info().Str("version", r.self.Version).Int("concurrency", r.cfg.Queue.Concurrency).
 		Strs("queues", r.cfg.Queue.Queues).Bool("debug_jobs", r.cfg.Queue.DebugJobs).Msg("queuerunner works")
+	manager.Ready()
+	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx)) // to the end of the drain
+	defer unwatch()
+	go manager.Watch(watched, func(ctx context.Context) error {
+		w.Running() // takes the lock that all of its loops share
+		return own.alive(ctx)
+	})
 	return w.Run(ctx)
 }
 
