@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -100,7 +102,10 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim: %w", err)
 	}
-	out := Claim{Jobs: claimedRows(res[n].Rows, before.Add(r.Lease)), Sight: sightOf(res[n+1].Rows[0])}
+	out := Claim{Sight: sightOf(res[n+1].Rows[0])}
+	if out.Jobs, err = claimedRows(res[n].Rows, r.Token, before.Add(r.Lease)); err != nil {
+		return Claim{}, err
+	}
 	if out.more || out.limited && len(out.Jobs) > 0 {
 		q.signal() // one batch does a bounded part of it
 	}
@@ -163,7 +168,11 @@ func (q *Queue) ClaimSolo(ctx context.Context, r ClaimRequest) (*Claimed, error)
 	if len(res[n].Rows) == 0 {
 		return nil, nil
 	}
-	return &claimedRows(res[n].Rows, before.Add(r.Lease))[0], nil
+	jobs, err := claimedRows(res[n].Rows, r.Token, before.Add(r.Lease))
+	if err != nil {
+		return nil, err
+	}
+	return &jobs[0], nil
 }
 
 // BeginSolo records that the job now runs, and nothing beside it: if its
@@ -179,24 +188,48 @@ func (q *Queue) ClaimedBy(ctx context.Context, token string, deadline time.Time)
 	if err != nil {
 		return nil, fmt.Errorf("claimed by token: %w", err)
 	}
-	return claimedRows(res[0].Rows, deadline), nil
+	return claimedRows(res[0].Rows, token, deadline)
 }
 
-func claimedRows(rows []libsql.Row, deadline time.Time) []Claimed {
-	slices.SortFunc(rows, func(a, b libsql.Row) int {
-		return cmp.Or(cmp.Compare(a.Int(11), b.Int(11)), cmp.Compare(a.Int(10), b.Int(10)))
-	})
-	out := make([]Claimed, len(rows))
-	for i, r := range rows {
-		out[i] = Claimed{
-			Lease: Lease{JobID: r.Str(0), Token: r.Str(12)},
-			Type:  r.Str(1), Queue: r.Str(2), Priority: r.Int(3), Attempt: r.Int(4), MaxAttempts: r.Int(5),
-			Failures: r.Int(6), Run: r.Int(7), Payload: r.Bytes(8), TraceParent: r.Str(9), Key: r.Str(13), Deadline: deadline,
-			Waited: time.Duration(r.Int(14)-r.Int(11)-r.Int(3)*boost) * time.Millisecond,
-		}
+// claimedRows reads claimColumns and returns the jobs in claim order.
+func claimedRows(rows []libsql.Row, token string, deadline time.Time) ([]Claimed, error) {
+	type inLine struct {
+		Claimed
+
+		place, seq int64
 	}
-	return out
+	line := make([]inLine, len(rows))
+	for i, r := range rows {
+		var n [8]int64
+		text := strings.SplitN(r.Str(1), "\n", 3+len(n)+2)
+		if len(text) != 3+len(n)+2 {
+			return nil, errClaimedRow
+		}
+		for k := range n {
+			var err error
+			if n[k], err = strconv.ParseInt(text[3+k], 10, 64); err != nil {
+				return nil, errClaimedRow
+			}
+		}
+		priority, seq, since, claimed := n[0], n[5], n[6], n[7]
+		line[i] = inLine{place: since - priority*boost, seq: seq, Claimed: Claimed{
+			Lease: Lease{JobID: text[0], Token: token},
+			Type:  text[1], Queue: text[2], Priority: priority, Attempt: n[1], MaxAttempts: n[2], Failures: n[3], Run: n[4],
+			Payload: r.Bytes(0), TraceParent: text[11], Key: text[12], Deadline: deadline,
+			Waited: time.Duration(claimed-since) * time.Millisecond,
+		}}
+	}
+	slices.SortFunc(line, func(a, b inLine) int {
+		return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.seq, b.seq))
+	})
+	out := make([]Claimed, len(line))
+	for i := range line {
+		out[i] = line[i].Claimed
+	}
+	return out, nil
 }
+
+var errClaimedRow = &libsql.Error{Class: libsql.Corrupt, Op: "claim", Detail: "the row of a claimed job cannot be read"}
 
 // Beat is the answer to one lease's heartbeat.
 type Beat struct {

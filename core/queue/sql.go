@@ -223,9 +223,12 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
    ORDER BY ready_key, seq LIMIT ?5)
  RETURNING ` + claimColumns
 
-const claimColumns = `CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLOB), priority, attempts, max_attempts,
-   failures, claims, CAST(payload_json AS BLOB), CAST(trace_parent AS BLOB), seq,
-   max(coalesce(not_before, 0), created_at) - priority * 30000, CAST(lease_token AS BLOB), CAST(idempotency_key AS BLOB), claimed_at`
+// claimColumns is a job for its runner: its payload, and the rest as one text
+// of lines, which saves fourteen columns a call each, or as much JSON. None of
+// the parts can hold the character that ends a line.
+const claimColumns = `CAST(payload_json AS BLOB), CAST(id || char(10) || type || char(10) || queue || char(10) || priority || char(10) || attempts
+   || char(10) || max_attempts || char(10) || failures || char(10) || claims || char(10) || seq || char(10) || max(coalesce(not_before, 0), created_at)
+   || char(10) || claimed_at || char(10) || coalesce(trace_parent, '') || char(10) || coalesce(idempotency_key, '') AS BLOB)`
 
 // sqlClaimSolo reserves one job that must run alone. It waits in the runner's
 // hands until the other slots have drained; sqlSoloBegins marks that it runs.
