@@ -83,19 +83,21 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 		return Claim{}, err
 	}
 	before := q.sys.Now()
-	s := r.Sight
-	if s == nil {
-		seen, err := q.Look(ctx)
-		if err != nil {
+	var s Sight
+	if r.Sight == nil {
+		var err error
+		if s, err = q.Look(ctx); err != nil {
 			return Claim{}, fmt.Errorf("claim: %w", err)
 		}
-		s = &seen
+	} else {
+		s = *r.Sight
+		s.changed = true // since then, perhaps: a key without room would keep others from their place
 	}
 	if !s.Ready {
-		return Claim{Sight: *s}, nil
+		return Claim{Sight: s}, nil
 	}
 	var b libsql.Batch
-	q.lineUp(&b, *s)
+	q.lineUp(&b, s)
 	n := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues())
 	b.Query(sqlLook)
 	res, err := q.db.Write(ctx, &b)

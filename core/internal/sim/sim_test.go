@@ -157,7 +157,7 @@ func TestOneSeedIsOneHistory(t *testing.T) {
 // TestSeedsThatFoundMistakes runs those that did; docs/simulator.md tells what.
 func TestSeedsThatFoundMistakes(t *testing.T) {
 	t.Parallel()
-	for _, seed := range []uint64{31, 51, 560, 1381, 4180} {
+	for _, seed := range []uint64{31, 51, 560, 806, 1381, 4180} {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			store := NewStore(t)
 			if res := Run(t, store, seed, Options{}); len(res.Violations) > 0 {
