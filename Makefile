@@ -6,6 +6,7 @@ MODULES   := core queuerunner apiserver deploy e2e migrations
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -X github.com/postroom/postroom/core/version.version=$(VERSION)
 GOLANGCI  := v2.15.0
+GOVULNCHECK := v1.9.0
 TOOLS     := $(CURDIR)/.cache/bin
 # Tests of one package run in parallel with those of others; the machine's
 # cores are the limit.
@@ -72,6 +73,17 @@ lint: setup $(TOOLS)/golangci-lint ## run the linter
 
 $(TOOLS)/golangci-lint: Makefile
 	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@touch $@
+
+# Its database is asked over the network; without that there is nothing to say.
+VULNDB ?= https://vuln.go.dev
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## look the dependencies up in Go's database of vulnerabilities, where that can be reached
+	@if ! curl -fsS -m 20 -o /dev/null $(VULNDB)/index/db.json; then echo "vuln: $(VULNDB) cannot be reached: nothing was checked"; exit 0; fi; \
+	  for m in $(MODULES); do echo "== $$m"; (cd $$m && $(TOOLS)/govulncheck -db $(VULNDB) ./...) || exit 1; done
+
+$(TOOLS)/govulncheck: Makefile
+	GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
 	@touch $@
 
 .PHONY: static

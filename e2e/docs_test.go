@@ -72,7 +72,7 @@ func TestCommandsOfPagesWork(t *testing.T) {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
 	command := regexp.MustCompile(`(?m)^(?:[A-Z_]+=\S+ )*(?:bin/)?(?:queuerunner|apiserver|curl|make|cd|go|sudo|systemctl|export) \S`)
-	for _, page := range append(pages, "../README.md", "../CONTRIBUTING.md") {
+	for _, page := range append(pages, "../README.md", "../CONTRIBUTING.md", "../SECURITY.md") {
 		all := blocks(t, page)
 		run := 0
 		for _, b := range all {
