@@ -25,15 +25,19 @@ setup: ## check what the build needs, and install what is missing where that is 
 	@scripts/setup
 
 .PHONY: build
-build: setup ## build bin/queuerunner, bin/apiserver and bin/demo with the version stamped in
+build: setup ## build bin/queuerunner, bin/apiserver, bin/demo and bin/scaled with the version stamped in
 	@mkdir -p bin
 	cd queuerunner && go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/queuerunner .
 	cd apiserver && go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/apiserver .
-	cd deploy && go build -trimpath -o ../bin/demo ./demo
+	cd deploy && go build -trimpath -o ../bin/ ./demo ./scaled
 
 .PHONY: run
 run: build ## start both services on ./data with a small Maildir, and show what happens to each message
 	@exec bin/demo -data data -bin bin
+
+.PHONY: scaled
+scaled: build ## start a libsql server, two apiservers, four queuerunners, HAProxy and Prometheus on ./data/scaled
+	@exec bin/scaled
 
 .PHONY: test
 test: setup ## run all tests

@@ -1,7 +1,8 @@
 // Command demo is what `make run` starts: it runs both services on a folder of
 // data, lays a small mailbox out on the first start, and prints what happened
 // to each message as it happens. It talks to the services as any client does,
-// over HTTP and through the Maildir, and imports the standard library only.
+// over HTTP and through the Maildir, and imports the standard library and
+// deploy/internal/child only.
 package main
 
 import (
@@ -16,6 +17,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/postroom/postroom/deploy/internal/child"
 )
 
 // Exit codes.
@@ -47,7 +50,7 @@ const readyWithin = 30 * time.Second
 
 func main() {
 	// The services are tied to the life of the thread that starts them, and
-	// this keeps it: see processAttributes.
+	// this keeps it: see child.Attributes.
 	runtime.LockOSThread()
 	// A reader of our output that goes away must stop the services too, so a
 	// write to it has to be an error instead of the end of the process.
@@ -121,7 +124,7 @@ type demo struct {
 	started   time.Time
 
 	grace    time.Duration // how long the services may take to stop
-	services []*service
+	services []*child.Process
 }
 
 // serve does everything up to the end, which is always an error: errAsked, or
@@ -151,7 +154,7 @@ func (d *demo) serve(ctx context.Context) (err error) {
 	}
 	d.out.printf("Starting queuerunner and apiserver on %s\n", d.data)
 	for _, name := range []string{"queuerunner", "apiserver"} {
-		s, err := startService(filepath.Join(d.bin, name), name, filepath.Join(root, "logs", name+".log"), env, d.cancel)
+		s, err := child.Start(name, filepath.Join(root, "logs", name+".log"), env, d.cancel, filepath.Join(d.bin, name))
 		if err != nil {
 			return err
 		}
@@ -196,7 +199,7 @@ func (d *demo) waitReady(ctx context.Context, client *api) error {
 		case <-limit.Done():
 			text := fmt.Sprintf("the API at %s was not ready within %s (%v)", client.base, readyWithin, err)
 			for _, s := range d.services {
-				text += s.lastWords()
+				text += s.LastWords()
 			}
 			return errors.New(text)
 		}
@@ -211,29 +214,29 @@ func (d *demo) stop(signals <-chan os.Signal) bool {
 	}
 	d.out.printf("\nStopping\n")
 	for _, s := range d.services {
-		s.terminate()
+		s.Terminate()
 	}
 	limit := time.NewTimer(d.grace)
 	defer limit.Stop()
 	clean := true
 	for _, s := range d.services {
 		select {
-		case <-s.done:
+		case <-s.Done:
 		case <-signals:
 			d.kill()
 		case <-limit.C:
 			d.kill()
 		}
-		<-s.done
-		fate, well := s.fate()
+		<-s.Done
+		fate, well := s.Fate()
 		clean = clean && well
-		d.out.printf("  %-12s %s\n", s.name, fate)
+		d.out.printf("  %-12s %s\n", s.Name, fate)
 	}
 	return clean
 }
 
 func (d *demo) kill() {
 	for _, s := range d.services {
-		s.kill()
+		s.Kill()
 	}
 }

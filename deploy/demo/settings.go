@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postroom/postroom/deploy/internal/child"
 )
 
 // settings is what the demo has to know of the services' configuration.
@@ -32,7 +34,7 @@ func readSettings(ctx context.Context, queuerunner string, env []string, lookup 
 	cmd := exec.CommandContext(ctx, queuerunner, "config", "print", "-json")
 	cmd.Env = env
 	// Ctrl-C in a terminal is for the demo alone.
-	cmd.SysProcAttr = processAttributes()
+	cmd.SysProcAttr = child.Attributes()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -40,7 +42,7 @@ func readSettings(ctx context.Context, queuerunner string, env []string, lookup 
 		if !errors.As(err, &exit) {
 			return nil, fmt.Errorf("run queuerunner (is it built? `make build`): %w", err)
 		}
-		err = fmt.Errorf("the configuration is not right (%s):\n%s", how(err), onLines(stderr.String()))
+		err = fmt.Errorf("the configuration is not right (%s):\n%s", child.How(err), onLines(stderr.String()))
 		if exit.ExitCode() == exitWrong {
 			return nil, wrong{err}
 		}
@@ -164,4 +166,18 @@ func (s *settings) checkPorts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// serviceEnvironment is ours with the database replaced, under its one name
+// that is left: two different values would be an error.
+func serviceEnvironment(environ []string, database string) []string {
+	var env []string
+	for _, entry := range environ {
+		switch name, _, _ := strings.Cut(entry, "="); name {
+		case "DATABASE_URL", "PATHS_DATABASE":
+		default:
+			env = append(env, entry)
+		}
+	}
+	return append(env, "DATABASE_URL="+database)
 }

@@ -88,7 +88,7 @@ func Start(t testing.TB, flags ...string) *Server {
 // StartIn is Start with a folder of the caller's.
 func StartIn(t testing.TB, dir string, flags ...string) *Server {
 	t.Helper()
-	path := program(t)
+	path := Program(t)
 	s := &Server{t: t, dir: dir, flags: append([]string{path}, flags...)}
 	host := FreeHost()
 	http, admin := host+":8080", host+":9090"
@@ -170,9 +170,9 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// program finds what `make setup` installed, in the workspace this test
-// belongs to.
-func program(t testing.TB) string {
+// Program finds the server that `make setup` installed, in the workspace this
+// test belongs to.
+func Program(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
