@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/klauspost/compress/gzhttp"
 	"github.com/rs/zerolog"
 
 	"github.com/postroom/postroom/core/httpd"
@@ -30,6 +31,7 @@ type api struct {
 	log      zerolog.Logger
 	patterns []string         // as registered, "GET /v1/jobs"
 	routes   map[string]route // by the mux's pattern
+	gzipped  http.Handler     // the mux, for answers that may be compressed
 }
 
 // adoptProblems makes huma write its own refusals as this API's problems. huma
@@ -91,7 +93,21 @@ func newAPI(mux *http.ServeMux, version string, log zerolog.Logger) *api {
 		DefaultFormat: "application/json",
 	}
 	config.RejectUnknownQueryParameters = true // a filter that is misspelt must not list everything
-	return &api{huma: humago.New(mux, config), mux: mux, log: log, routes: map[string]route{}}
+	return &api{huma: humago.New(mux, config), mux: mux, log: log, routes: map[string]route{}, gzipped: compress(mux)}
+}
+
+// leastCompressed is how many bytes an answer has at least that is compressed.
+const leastCompressed = 2 << 10
+
+// compress compresses what is JSON, for callers that take it. It is for
+// answers that only show what is stored: none holds a secret beside what a
+// caller chose, which is what a length could give away (BREACH).
+func compress(next http.Handler) http.Handler {
+	wrap, err := gzhttp.NewWrapper(gzhttp.MinSize(leastCompressed), gzhttp.ContentTypes([]string{"application/json"}), gzhttp.EnableZstd(false))
+	if err != nil {
+		panic("apiserver: compress answers: " + err.Error()) // the options are constants
+	}
+	return wrap(next)
 }
 
 // encode writes v as JSON. An error is a mistake of this program; that the
@@ -208,7 +224,7 @@ func (a *api) raw(r route, answers, media string, schema *huma.Schema, handler h
 	body := map[string]*huma.MediaType{media: {Schema: schema}}
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Security: r.security(),
-		Responses: map[string]*huma.Response{"200": {Description: answers, Content: body}},
+		Responses: map[string]*huma.Response{"200": {Description: answers, Content: body}, "default": problemResponse(a.huma.OpenAPI().Components.Schemas)},
 	}
 	for status, when := range r.also {
 		op.Responses[fmt.Sprint(status)] = &huma.Response{Description: when, Content: body}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -85,9 +86,10 @@ func newService(t testing.TB, log io.Writer) (s service, place sqldtest.Place) {
 	t.Cleanup(events.Close)
 	return service{
 		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
-		health:  httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
-		metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) }), // TestPrometheusReadsTheMetrics has the real page
-		maxBody: 32 << 20, maxMessage: mail.MaxMessage,
+		health:   httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
+		metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) }), // TestPrometheusReadsTheMetrics has the real page
+		settings: config.Settings{Settings: []config.Shown{}},
+		maxBody:  32 << 20, maxMessage: mail.MaxMessage,
 	}, place
 }
 
@@ -161,6 +163,9 @@ func send(t *testing.T, method, url string, body io.Reader, headers ...string) a
 	raw, err := io.ReadAll(got.Body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got.Header.Get("Content-Encoding") == "" {
+		holds(t, method, r.URL, got.StatusCode, got.Header, raw)
 	}
 	return answer{t, got.StatusCode, got.Header, string(raw)}
 }

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
@@ -119,8 +122,15 @@ type prunedAnswer struct {
 	Pruned    bool   `json:"pruned"`
 }
 
-// anyJob is either of them, in the description as a job.
+// anyJob is either of them.
 type anyJob struct{ value any }
+
+// Schema implements huma.SchemaProvider.
+func (anyJob) Schema(schemas huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{
+		schemas.Schema(reflect.TypeFor[jobAnswer](), true, ""), schemas.Schema(reflect.TypeFor[prunedAnswer](), true, ""),
+	}}
+}
 
 // MarshalJSON implements json.Marshaler.
 func (a anyJob) MarshalJSON() ([]byte, error) { return json.Marshal(a.value) }
@@ -146,11 +156,10 @@ func (s service) jobRoutes(a *api) {
 		id: "create-jobs", method: "POST", path: "/v1/jobs:batch", summary: "Store up to 10,000 jobs, all or none",
 		status: http.StatusCreated, takes: newJobs{}, max: min(s.maxBody, maxBatch),
 	}, s.createJobs)
+	s.changeRoutes(a)
 	register(a, route{id: "list-jobs", method: "GET", path: "/v1/jobs", summary: "List jobs, newest first"}, s.listJobs)
 	register(a, route{id: "get-job", method: "GET", path: "/v1/jobs/{id}", summary: "A job with its steps, runs and history"}, s.getJob)
 	register(a, route{id: "why-job", method: "GET", path: "/v1/jobs/{id}/why", summary: "Why a job is not running"}, s.whyJob)
-	register(a, route{id: "cancel-job", method: "POST", path: "/v1/jobs/{id}/cancel", summary: "Cancel a job"}, s.cancelJob)
-	register(a, route{id: "retry-job", method: "POST", path: "/v1/jobs/{id}/retry", summary: "Run a failed or canceled job again"}, s.retryJob)
 	register(a, route{
 		id: "settle-step", method: "POST", path: "/v1/jobs/{id}/steps/{name}/settle",
 		summary: "Say whether an uncertain step happened", takes: settlement{}, max: s.maxBody,
@@ -268,12 +277,32 @@ func inJob(i int, err error) error {
 	return err
 }
 
+// JobFilter chooses jobs. It is exported because huma does not look into
+// embedded types that are not.
+type JobFilter struct {
+	State   string    `query:"state" enum:"queued,running,completed,failed,canceled"`
+	Type    string    `query:"type"`
+	Queue   string    `query:"queue"`
+	Key     string    `query:"key" doc:"An idempotency key or a limit key."`
+	From    time.Time `query:"created_from" doc:"Stored at or after this time."`
+	Before  time.Time `query:"created_before" doc:"Stored before this time."`
+	Payload string    `query:"payload" doc:"FIELD=VALUE: only jobs whose payload has that value in that field; a field within a field is written with a dot, as in user.id=7. The value is JSON or the text of a string. Fewer jobs are looked at in one call, because their payloads must be read." example:"user.id=7"`
+	IDs     []string  `query:"id,explode" maxItems:"200" doc:"Only the jobs with these ids; the parameter may be repeated."`
+}
+
+func (f JobFilter) filter() (queue.Filter, error) {
+	out := queue.Filter{State: f.State, Type: f.Type, Queue: f.Queue, Key: f.Key, From: f.From, Before: f.Before, IDs: f.IDs}
+	if f.Payload == "" {
+		return out, nil
+	}
+	var err error
+	out.Payload, err = queue.ParseInside(f.Payload)
+	return out, err
+}
+
 type listJobsInput struct {
+	JobFilter
 	Paging
-	State string `query:"state" enum:"queued,running,completed,failed,canceled"`
-	Type  string `query:"type"`
-	Queue string `query:"queue"`
-	Key   string `query:"key" doc:"An idempotency key or a limit key."`
 }
 
 type jobList struct {
@@ -287,9 +316,11 @@ func (s service) listJobs(ctx context.Context, in *listJobsInput) (*reply[jobLis
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.queue.List(ctx, queue.Filter{
-		State: in.State, Type: in.Type, Queue: in.Queue, Key: in.Key, Limit: in.Limit, Before: before,
-	})
+	f, err := in.filter()
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.queue.List(ctx, f, in.Limit, before)
 	if err != nil {
 		return nil, err
 	}
@@ -324,14 +355,4 @@ func (s service) getJob(ctx context.Context, in *idInput) (*reply[*queue.Detail]
 func (s service) whyJob(ctx context.Context, in *idInput) (*reply[*queue.Why], error) {
 	w, err := s.queue.Why(ctx, in.ID)
 	return &reply[*queue.Why]{w}, err
-}
-
-func (s service) cancelJob(ctx context.Context, in *idInput) (*reply[*job.Job], error) {
-	j, err := s.queue.Cancel(ctx, in.ID)
-	return &reply[*job.Job]{j}, err
-}
-
-func (s service) retryJob(ctx context.Context, in *idInput) (*reply[*job.Job], error) {
-	j, err := s.queue.Retry(ctx, in.ID)
-	return &reply[*job.Job]{j}, err
 }

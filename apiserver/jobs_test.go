@@ -449,7 +449,7 @@ func TestAddressesThatAreNone(t *testing.T) {
 		f.get(path).problem(404, "not_found", "")
 	}
 	for request, allow := range map[string]string{
-		"PUT /v1/jobs": "GET, HEAD, POST", "DELETE /v1/jobs/x": "GET, HEAD", "GET /v1/jobs:batch": "POST", "POST /healthz": "GET, HEAD", "OPTIONS /v1/jobs": "GET, HEAD, POST",
+		"PUT /v1/jobs": "GET, HEAD, POST", "PUT /v1/jobs/x": "DELETE, GET, HEAD", "GET /v1/jobs:batch": "POST", "POST /healthz": "GET, HEAD", "OPTIONS /v1/jobs": "GET, HEAD, POST",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		got := f.call(method, path, "")

@@ -43,6 +43,7 @@ type (
 		MaxLength   *json.Number
 		Default     any
 		Items       *apiSchema
+		AnyOf       []apiSchema
 		Properties  map[string]apiSchema
 		Required    []string
 		Additional  any `json:"additionalProperties"`
@@ -130,6 +131,13 @@ func (s apiSchema) kind() string {
 	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
 		return "[" + name + "](#" + strings.ToLower(name) + ")"
 	}
+	if len(s.AnyOf) > 0 {
+		kinds := make([]string, len(s.AnyOf))
+		for i, any := range s.AnyOf {
+			kinds[i] = any.kind()
+		}
+		return strings.Join(kinds, " or ")
+	}
 	var words string
 	switch typ := s.Type.(type) {
 	case string:
@@ -153,6 +161,9 @@ func (s apiSchema) kind() string {
 		values := make([]string, len(s.Enum))
 		for i, v := range s.Enum {
 			values[i] = fmt.Sprintf("`%v`", v)
+			if v == nil {
+				values[i] = "null"
+			}
 		}
 		words += ": " + strings.Join(values, ", ")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -125,9 +126,9 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	s.loginRoutes(a)
 
 	unavailable := map[int]string{http.StatusServiceUnavailable: "no; status says why"}
-	a.plain(route{id: "healthz", role: anyone, method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", health{}, s.health.Healthz)
-	a.plain(route{id: "livez", role: anyone, method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", health{}, s.health.Livez)
-	a.plain(route{id: "readyz", role: anyone, method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", health{}, s.health.Readyz)
+	a.plain(route{id: "healthz", role: anyone, method: "GET", path: "/healthz", summary: "Does the service work?", also: unavailable}, "yes", healthy{}, s.health.Healthz)
+	a.plain(route{id: "livez", role: anyone, method: "GET", path: "/livez", summary: "Is the process up?"}, "yes", alive{}, s.health.Livez)
+	a.plain(route{id: "readyz", role: anyone, method: "GET", path: "/readyz", summary: "Does the service want traffic?", also: unavailable}, "yes", readyAnswer{}, s.health.Readyz)
 	a.raw(route{id: "metrics", method: "GET", path: "/metrics", summary: "Metrics for Prometheus"}, "metrics in the text format of Prometheus", "text/plain", &huma.Schema{Type: "string"}, func(w http.ResponseWriter, r *http.Request) { s.metrics.ServeHTTP(w, r) })
 	a.plain(route{id: "index", role: anyone, method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
 		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz", Pages: uiPath,
@@ -141,17 +142,12 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	var document []byte
 	a.plain(route{id: "openapi", method: "GET", path: "/openapi.json", summary: "This description"}, "an OpenAPI 3.1 document", map[string]any{},
 		func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, document) })
+	truly(a.huma.OpenAPI().Components.Schemas)
 	document, err = json.Marshal(a.huma.OpenAPI())
 	if err != nil {
 		return nil, fmt.Errorf("describe the API: %w", err)
 	}
 	return a, nil
-}
-
-// health is what every probe answers with at least.
-type health struct {
-	Status  string `json:"status"`
-	Version string `json:"version"`
 }
 
 // index is the answer to GET /.
@@ -235,13 +231,16 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // The mux sets the request's pattern and path values.
 func (a *api) call(rt route, w http.ResponseWriter, r *http.Request) {
 	caller := httpd.CallerOf(r.Context())
+	dryRun, _ := strconv.ParseBool(r.URL.Query().Get("dry_run"))
 	switch needed := rt.needs(); {
 	case rt.id == "" || needed == anyone:
 		a.mux.ServeHTTP(w, r)
 	case !caller.Role.Includes(needed):
 		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusForbidden, "forbidden",
 			fmt.Sprintf("this needs a token with the role %s; %q has the role %s", needed, caller.Name, caller.Role)))
-	case needed == token.Read || r.URL.Query().Get("dry_run") == "true": // which changes nothing
+	case rt.method == http.MethodGet && rt.path != eventsPath: // a stream must not wait for more
+		a.gzipped.ServeHTTP(w, r)
+	case needed == token.Read || dryRun: // which changes nothing
 		a.mux.ServeHTTP(w, r)
 	default:
 		httpd.Audit(a.log, rt.id, a.mux, w, r)

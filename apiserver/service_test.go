@@ -1,9 +1,11 @@
 package main
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -23,6 +25,7 @@ import (
 var everyRoute = slices.Sorted(slices.Values(append(mailRoutes,
 	"GET /", "GET /healthz", "GET /livez", "GET /metrics", "GET /openapi.json", "GET /readyz", "GET /v1/config", "GET /v1/jobs", "GET /v1/jobs/{id}",
 	"GET /v1/queues", "GET /v1/runners", "POST /v1/jobs", "POST /v1/jobs/{id}/cancel", "POST /v1/jobs/{id}/retry",
+	"POST /v1/jobs/{id}/run-now", "DELETE /v1/jobs/{id}", "POST /v1/jobs:cancel", "POST /v1/jobs:retry", "POST /v1/jobs:delete",
 	"GET /v1/cron", "PUT /v1/cron/{name}", "GET /v1/cron/{name}", "DELETE /v1/cron/{name}",
 	"POST /v1/cron/{name}/pause", "POST /v1/cron/{name}/resume", "POST /v1/cron/{name}/trigger",
 	"POST /v1/jobs:batch", "GET /v1/jobs/{id}/why", "POST /v1/jobs/{id}/steps/{name}/settle", "POST /v1/queues/{name}/pause", "POST /v1/queues/{name}/resume",
@@ -221,6 +224,40 @@ func TestPagesNameRoutesThatExist(t *testing.T) {
 	}
 	if found < 5 {
 		t.Errorf("only %d routes were found", found)
+	}
+}
+
+func TestLargeAnswersAreCompressed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for range 20 {
+		f.post("/v1/jobs", `{"type":"x","payload":"`+strings.Repeat("long ", 100)+`"}`).is(201)
+	}
+	for path, want := range map[string]string{"/v1/jobs": "gzip", "/openapi.json": "gzip", "/v1/jobs?limit=1": "", "/v1/nothing": "", "/healthz": "", "/ui/": ""} {
+		got := f.call("GET", path, "", "Accept-Encoding", "gzip")
+		if e := got.header.Get("Content-Encoding"); e != want {
+			t.Errorf("%s: Content-Encoding %q, want %q", path, e, want)
+		}
+		if want == "" {
+			continue
+		}
+		if !strings.Contains(strings.Join(got.header.Values("Vary"), ","), "Accept-Encoding") {
+			t.Errorf("%s: Vary is %v", path, got.header.Values("Vary"))
+		}
+		unpacked, err := gzip.NewReader(strings.NewReader(got.raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := io.ReadAll(unpacked)
+		if err != nil || string(plain) != f.call("GET", path, "", "Accept-Encoding", "identity").raw {
+			t.Errorf("%s: %d bytes unpacked are another answer, %v", path, len(plain), err)
+		}
+	}
+	if got := f.call("POST", "/v1/jobs", `{"type":"x","payload":"`+strings.Repeat("long ", 1000)+`"}`, "Content-Type", "application/json", "Accept-Encoding", "gzip"); got.header.Get("Content-Encoding") != "" {
+		t.Error("the answer to a change is compressed")
+	}
+	if got := f.call("HEAD", "/v1/events", "", "Accept-Encoding", "gzip"); got.header.Get("Content-Encoding") != "" {
+		t.Error("the stream is compressed")
 	}
 }
 

@@ -33,7 +33,7 @@ func withTokens(t *testing.T, s *service) map[token.Role]string {
 
 // Where more than operate is needed to change something, or less.
 var (
-	forAdmins = []string{"/v1/accounts", "/v1/rules", "/v1/limits", "PUT /v1/cron", "DELETE /v1/cron"}
+	forAdmins = []string{"/v1/accounts", "/v1/rules", "/v1/limits", "PUT /v1/cron", "DELETE /v1/cron", "POST /v1/jobs:delete", "DELETE /v1/jobs"}
 	forAnyone = []string{"POST /login", "POST /logout", "GET /healthz", "GET /livez", "GET /readyz"}
 	forReader = []string{"POST /v1/rules:dryrun"}
 )

@@ -201,6 +201,21 @@ func TestTheFirstTenMinutes(t *testing.T) {
 	p.press("Cancel")
 	p.see("h1", "canceled")
 
+	p.goTo("#/jobs?payload=html%3D<b>bold</b>", "Jobs")
+	p.see("td", waits)
+	p.press("Retry all…")
+	p.press("Yes, retry 1 jobs")
+	p.see("[role=status]", "retry: 1 of 1 jobs were changed.")
+	p.press("Cancel all…")
+	p.press("Yes, cancel 1 jobs")
+	p.see("td .state", "canceled")
+
+	later := create(`{"type":"debug.echo","delay":"20h"}`)
+	p.goTo("#/jobs/"+later, "debug.echo")
+	p.see("li", "its time has not come")
+	p.press("Run now")
+	p.see("h1", "completed")
+
 	p.goTo("#/queues", "Queues")
 	p.press("Pause default")
 	p.see("td", "default (paused)")

@@ -66,7 +66,7 @@ func (d *database) queues() []queue.Depth {
 // onlyHas checks that one job and its queue are all that is stored.
 func (d *database) onlyHas(t *testing.T, id string) {
 	t.Helper()
-	page, err := d.q.List(t.Context(), queue.Filter{Limit: 10})
+	page, err := d.q.List(t.Context(), queue.Filter{}, 10, 0)
 	if err != nil || len(page.Jobs) != 1 || page.Jobs[0].ID != id {
 		t.Errorf("%+v, %v", page, err)
 	}

@@ -36,8 +36,10 @@ func commands() []command {
 		{"jobs tail", "", "show the last changes of jobs' states; -f goes on with what comes", jobsTail},
 		{"jobs show", "ID", "show a job with its steps, runs and history", jobsShow},
 		{"jobs why", "ID", "say why a job is not running", jobsWhy},
-		{"jobs cancel", "ID", "cancel a queued job, ask a running one to stop", jobsCancel},
-		{"jobs retry", "ID", "put a failed or canceled job back into its queue", jobsRetry},
+		{"jobs cancel", "[ID]", "cancel a queued job, ask a running one to stop; or all that the flags choose", jobsCancel},
+		{"jobs retry", "[ID]", "put a failed or canceled job back into its queue; or all that the flags choose", jobsRetry},
+		{"jobs delete", "[ID]", "delete a job that has ended; or all that the flags choose", jobsDelete},
+		{"jobs run-now", "ID", "let a job that waits for its time start now", jobsRunNow},
 		{"jobs settle", "ID STEP", "say whether an uncertain step of a job happened", jobsSettle},
 
 		{"cron set", "NAME SCHEDULE TYPE", "store a schedule (\"30 2 * * *\", @daily, \"@every 90m\") of jobs, or replace it", cronSet},

@@ -122,7 +122,7 @@ func TestKilledRunnersNeitherSkipNorRepeatATick(t *testing.T) {
 			await(t, "ticks to be missed", func() bool { return time.Now().After(missed) })
 		}
 	}
-	page, err := db.q.List(t.Context(), queue.Filter{Limit: 1000})
+	page, err := db.q.List(t.Context(), queue.Filter{}, 1000, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,18 @@ func (n *intValue) Set(s string) error {
 	return nil
 }
 
+// timeFlag reads the value of a flag that names an instant; nothing is no time.
+func timeFlag(name, value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return at, wrongUse("-%s must be a time such as 2027-01-31T08:00:00Z, not %s", name, quote(value))
+	}
+	return at, nil
+}
+
 func durationFlag(flags *flag.FlagSet, d *time.Duration, name, usage string) {
 	flags.Var((*durationValue)(d), name, usage)
 }

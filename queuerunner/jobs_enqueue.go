@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/postroom/postroom/core/job"
@@ -41,17 +40,13 @@ func jobsEnqueue(c *call, flags *flag.FlagSet) action {
 		if err := checkGiven(flags); err != nil {
 			return err
 		}
-		if *notBefore != "" {
-			at, err := time.Parse(time.RFC3339, *notBefore)
-			if err != nil {
-				return wrongUse("-not-before must be a time such as 2027-01-31T08:00:00Z, not %s", quote(*notBefore))
-			}
-			n.NotBefore = at
+		var err error
+		if n.NotBefore, err = timeFlag("not-before", *notBefore); err != nil {
+			return err
 		}
 		if *after != "" {
 			n.After = strings.Split(*after, ",")
 		}
-		var err error
 		if n.Payload, err = c.payload(*payload); err != nil {
 			return err
 		}
@@ -86,7 +81,8 @@ func checkGiven(flags *flag.FlagSet) error {
 	var err error
 	flags.Visit(func(f *flag.Flag) {
 		switch value := f.Value.String(); f.Name {
-		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "result", "tz", "catch-up", "overlap", "after", "after-failure":
+		case "id", "queue", "key", "key-scope", "limit-key", "not-before", "payload", "result", "tz", "catch-up", "overlap", "after", "after-failure",
+			"state", "type", "created-from", "created-before":
 			if value == "" {
 				err = wrongUse("-%s must not be empty", f.Name)
 			}

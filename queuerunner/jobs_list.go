@@ -19,34 +19,28 @@ const (
 
 // jobsList is `jobs list`.
 func jobsList(c *call, flags *flag.FlagSet) action {
-	var f queue.Filter
-	flags.StringVar(&f.State, "state", "", "only jobs in this `STATE`: queued, running, completed, failed or canceled")
-	flags.StringVar(&f.Type, "type", "", "only jobs of this `TYPE`")
-	flags.StringVar(&f.Queue, "queue", "", "only jobs in this `QUEUE`")
-	flags.StringVar(&f.Key, "key", "", "only jobs with this idempotency or limit `KEY`")
-	limitFlag(flags, &f.Limit)
+	filter := filterFlags(flags)
+	var limit int
+	limitFlag(flags, &limit)
 	cursor := flags.String("cursor", "", "go on where an earlier list ended")
 	asJSON := flags.Bool("json", false, "print JSON")
 
 	return func(ctx context.Context, _ []string) error {
-		if f.State != "" && !slices.Contains(job.States, job.State(f.State)) {
-			return wrongUse("-state must be queued, running, completed, failed or canceled, not %s", quote(f.State))
-		}
-		if err := checkUTF8([]string{f.Type, f.Queue, f.Key}); err != nil {
+		f, err := filter()
+		if err != nil {
 			return err
 		}
-		if err := checkLimit(f.Limit); err != nil {
+		if err := checkLimit(limit); err != nil {
 			return err
 		}
+		var before int64
 		if *cursor != "" {
-			n, err := strconv.ParseInt(*cursor, 10, 64)
-			if err != nil || n < 1 {
+			if before, err = strconv.ParseInt(*cursor, 10, 64); err != nil || before < 1 {
 				return wrongUse("-cursor must be what an earlier list gave, not %s", quote(*cursor))
 			}
-			f.Before = n
 		}
 		return c.withQueue(ctx, func(q *queue.Queue) error {
-			p, err := q.List(ctx, f)
+			p, err := q.List(ctx, f, limit, before)
 			if err != nil {
 				return err
 			}
@@ -55,6 +49,40 @@ func jobsList(c *call, flags *flag.FlagSet) action {
 			}
 			return c.printJobs(p)
 		})
+	}
+}
+
+// filterFlags declares the flags that choose jobs and returns what reads them.
+func filterFlags(flags *flag.FlagSet) func() (queue.Filter, error) {
+	var f queue.Filter
+	flags.StringVar(&f.State, "state", "", "only jobs in this `STATE`: queued, running, completed, failed or canceled")
+	flags.StringVar(&f.Type, "type", "", "only jobs of this `TYPE`")
+	flags.StringVar(&f.Queue, "queue", "", "only jobs in this `QUEUE`")
+	flags.StringVar(&f.Key, "key", "", "only jobs with this idempotency or limit `KEY`")
+	from := flags.String("created-from", "", "only jobs stored at or after this `TIME`, such as 2027-01-31T08:00:00Z")
+	before := flags.String("created-before", "", "only jobs stored before this `TIME`")
+	payload := flags.String("payload", "", "only jobs whose payload has this `FIELD=VALUE`, such as user.id=7")
+	return func() (queue.Filter, error) {
+		if err := checkGiven(flags); err != nil {
+			return f, err
+		}
+		if f.State != "" && !slices.Contains(job.States, job.State(f.State)) {
+			return f, wrongUse("-state must be queued, running, completed, failed or canceled, not %s", quote(f.State))
+		}
+		if err := checkUTF8([]string{f.Type, f.Queue, f.Key}); err != nil {
+			return f, err
+		}
+		var err error
+		if f.From, err = timeFlag("created-from", *from); err != nil {
+			return f, err
+		}
+		if f.Before, err = timeFlag("created-before", *before); err != nil {
+			return f, err
+		}
+		if *payload != "" {
+			f.Payload, err = queue.ParseInside(*payload)
+		}
+		return f, asFlags(err)
 	}
 }
 

@@ -311,3 +311,39 @@ func TestJobsCancelAndRetry(t *testing.T) {
 		db.await(id, job.Canceled)
 	})
 }
+
+func TestJobsAreChangedByFilter(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	for range 2 {
+		db.enqueue("a.type", `{"user":{"id":7}}`)
+	}
+	id := db.enqueue("b.type", `1`)
+	e, err := db.q.Enqueue(t.Context(), job.New{Type: "c.type", Delay: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, want string }{
+		{"cancel -payload user.id=7 -dry-run", "2 jobs would be canceled or asked to stop\n"},
+		{"cancel -payload user.id=7", "2 jobs were canceled or asked to stop\n"},
+		{"retry -type a.type -json", `{"dry_run":false,"matched":2,"changed":2,"skipped":{"key_in_use":0,"invalid_state":0}}` + "\n"},
+		{"cancel -state queued -created-before 2020-01-01T00:00:00Z", "0 jobs were canceled or asked to stop\n"},
+		{"run-now " + e.ID, e.ID + " is queued\n"},
+		{"cancel -created-from 2020-01-01T00:00:00Z", "4 jobs were canceled or asked to stop\n"},
+		{"delete " + id, id + " is deleted\n"},
+		{"delete -state canceled -type c.type", "1 jobs were deleted\n"},
+	} {
+		if out := fine(t, db.path, append([]string{"jobs"}, strings.Fields(c.args)...)...); out != c.want {
+			t.Errorf("%s: %q, want %q", c.args, out, c.want)
+		}
+	}
+	for args, want := range map[string]string{
+		"cancel": "which ones?", "delete -dry-run": "which ones?", "retry x -state failed": "stands alone", "cancel -state": "", "retry -state queued": "-state: queued jobs are none to retry",
+		"cancel -payload x": "-payload: must be FIELD=VALUE", "cancel -created-from now": "must be a time", "cancel -type=": "must not be empty",
+	} {
+		if r := cli(t, db.path, append([]string{"jobs"}, strings.Fields(args)...)...); r.code != exitWrong || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+	fine(t, db.path, "verify")
+}

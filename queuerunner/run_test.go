@@ -321,7 +321,7 @@ func TestMailGoesThroughTheRunner(t *testing.T) {
 		t.Errorf("message %+v", m)
 	}
 	await(t, "the account rests", func() bool {
-		page, err := db.q.List(t.Context(), queue.Filter{Type: job.AccountSync, Limit: 1})
+		page, err := db.q.List(t.Context(), queue.Filter{Type: job.AccountSync}, 1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,18 +1,19 @@
 // Jobs by state, and one job with what happened to it.
-import { Facts, Json, More, Shown, State, Table, Time, act, html, lasting, useData } from "./parts.js";
-import { query } from "./api.js";
+import { Facts, Json, More, Shown, State, Table, Time, act, html, lasting, useData, useState } from "./parts.js";
+import { post, query } from "./api.js";
 
 const states = ["queued", "running", "completed", "failed", "canceled"];
 const anID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export function Jobs({ parameters }) {
-  const { state, type, queue, key, cursor } = parameters;
-  const read = useData(query("/v1/jobs", { state, type, queue, key, cursor }));
+  const { state, type, queue, key, payload, cursor } = parameters;
+  const filter = { state, type, queue, key, payload };
+  const read = useData(query("/v1/jobs", { ...filter, cursor }));
   const show = (event) => {
     event.preventDefault();
     const form = Object.fromEntries(new FormData(event.target));
     const id = form.id.trim().toLowerCase();
-    location.hash = anID.test(id) ? `#/jobs/${id}` : query("#/jobs", { state: form.state, type: form.type, queue: form.queue, key: form.key });
+    location.hash = anID.test(id) ? `#/jobs/${id}` : query("#/jobs", { state: form.state, type: form.type, queue: form.queue, key: form.key, payload: form.payload.trim() });
   };
   return html`<h1>Jobs</h1>
     <form class="row" onSubmit=${show} role="search">
@@ -20,9 +21,11 @@ export function Jobs({ parameters }) {
       <label>Type<input name="type" value=${type} /></label>
       <label>Queue<input name="queue" value=${queue} /></label>
       <label>Key<input name="key" value=${key} placeholder="idempotency or limit key" /></label>
+      <label>Payload<input name="payload" value=${payload} placeholder="user.id=7" pattern=" *[^=]+=.*" /></label>
       <label>Id<input name="id" placeholder="goes to the job" pattern=" *[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} *" /></label>
       <button>Show</button>
     </form>
+    <${Many} key=${query("", filter)} filter=${filter} done=${read.again} />
     <${Shown} of=${read}>${(list) => html`
       <${Table} caption="Newest first" names=${["job", "type", "queue", "state", "attempts", "stored", "last error", ""]} none="No job is like that."
         rows=${list.jobs.map((j) => [
@@ -30,12 +33,55 @@ export function Jobs({ parameters }) {
           html`<${Time} at=${j.created_at} />`, j.last_error ?? "", html`<${Buttons} job=${j} done=${read.again} />`,
         ])} />
       ${list.partial && html`<p class="muted">The list stopped because enough was looked at; there may be more.</p>`}
-      <${More} next=${list.next_cursor} onMore=${(next) => { location.hash = query("#/jobs", { state, type, queue, key, cursor: next }); }} />`}<//>`;
+      <${More} next=${list.next_cursor} onMore=${(next) => { location.hash = query("#/jobs", { ...filter, cursor: next }); }} />`}<//>`;
+}
+
+// changes are what can be done to all jobs of a filter, and to those in which
+// states.
+const changes = { cancel: ["queued", "running"], retry: ["failed", "canceled"], delete: ["completed", "failed", "canceled"] };
+
+// Many changes all jobs that the list's filter chooses: first it counts them,
+// and asks.
+function Many({ filter, done }) {
+  const [asked, ask] = useState(null);
+  if (!Object.values(filter).some(Boolean)) return null;
+  const all = async (verb, dry_run) => {
+    const sum = { matched: 0, changed: 0 };
+    for (let cursor = ""; cursor !== null;) {
+      const part = await post(query(`/v1/jobs:${verb}`, { ...filter, cursor, dry_run }));
+      sum.matched += part.matched;
+      sum.changed += part.changed;
+      cursor = part.next_cursor;
+    }
+    return sum;
+  };
+  const count = async (verb) => {
+    ask({ verb, text: "Counting…" });
+    try { ask({ verb, jobs: (await all(verb, true)).matched }); } catch (problem) { ask({ verb, text: problem.message }); }
+  };
+  const change = async () => {
+    const { verb } = asked;
+    ask({ verb, text: "Working…" });
+    try {
+      const { matched, changed } = await all(verb);
+      ask({ verb, text: `${verb}: ${changed} of ${matched} jobs were changed.` });
+    } catch (problem) { ask({ verb, text: problem.message }); }
+    done();
+  };
+  return html`<div class="row" role="group" aria-label="All jobs of this filter">
+    ${Object.entries(changes).filter(([, states]) => !filter.state || states.includes(filter.state)).map(([verb]) =>
+      html`<button class="secondary" onClick=${() => count(verb)}>${`${verb[0].toUpperCase()}${verb.slice(1)} all…`}</button>`)}
+    <span role="status">${asked?.text}${asked?.jobs === 0 && `There is no job to ${asked.verb}.`}</span>
+    ${asked?.jobs > 0 && html`<button onClick=${change}>${`Yes, ${asked.verb} ${asked.jobs} jobs`}</button><button class="secondary" onClick=${() => ask(null)}>No</button>`}
+  </div>`;
 }
 
 function Buttons({ job, done }) {
   const button = (text, verb) => html`<button class="secondary" aria-label=${`${text} job ${job.id}`} onClick=${() => act(`${text} ${job.id}`, "POST", `/v1/jobs/${job.id}/${verb}`, undefined, done)}>${text}</button>`;
-  if (job.state === "queued" || job.state === "running") return button("Cancel", "cancel");
+  if (job.state === "queued" || job.state === "running") {
+    const waits = job.state === "queued" && job.not_before && Date.parse(job.not_before) > Date.now();
+    return html`${waits && button("Run now", "run-now")} ${button("Cancel", "cancel")}`;
+  }
   return job.state === "completed" ? null : button("Retry", "retry");
 }
 

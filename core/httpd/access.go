@@ -3,6 +3,7 @@ package httpd
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -107,12 +108,24 @@ func (a Access) line(r *http.Request, seen *observed, took time.Duration, quiet 
 // succeeded. operation is what the change is called.
 func Audit(log zerolog.Logger, operation string, next http.Handler, w http.ResponseWriter, r *http.Request) {
 	seen := &observed{ResponseWriter: w}
-	next.ServeHTTP(seen, r)
+	more := map[string]any{}
+	detailed := r.WithContext(context.WithValue(r.Context(), auditKey{}, more))
+	defer func() { r.Pattern = detailed.Pattern }() // which the log and the span read
+	next.ServeHTTP(seen, detailed)
 	if seen.status >= http.StatusBadRequest {
 		return
 	}
-	log.Info().Ctx(r.Context()).Str("caller", CallerOf(r.Context()).Name).Str("operation", operation).Str("path", r.URL.Path).
+	log.Info().Ctx(r.Context()).Fields(more).Str("caller", CallerOf(r.Context()).Name).Str("operation", operation).Str("path", r.URL.Path).
 		Str("request_id", RequestID(r.Context())).Msg("change made by hand")
+}
+
+type auditKey struct{}
+
+// Audited adds fields to the line about the change that is being made.
+func Audited(ctx context.Context, fields map[string]any) {
+	if more, is := ctx.Value(auditKey{}).(map[string]any); is {
+		maps.Copy(more, fields)
+	}
 }
 
 // panicText keeps what a handler panicked with to one bounded string.

@@ -521,7 +521,7 @@ func TestBadInputIsRefusedBeforeItJoinsAGroup(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "jobs[1].type: ") {
 		t.Errorf("the second of two: %v", err)
 	}
-	if p, err := q.List(t.Context(), queue.Filter{Limit: 9}); err != nil || len(p.Jobs) != 0 {
+	if p, err := q.List(t.Context(), queue.Filter{}, 9, 0); err != nil || len(p.Jobs) != 0 {
 		t.Errorf("%d jobs were stored, %v", len(p.Jobs), err)
 	}
 }
@@ -546,9 +546,9 @@ func TestListsAreNewestFirstInPages(t *testing.T) {
 	}
 	enqueue(t, q, job.New{Queue: "other"})
 	var got []string
-	f := queue.Filter{Queue: "q", Limit: 2}
+	cursor := int64(0)
 	for pages := 0; ; pages++ {
-		p, err := q.List(t.Context(), f)
+		p, err := q.List(t.Context(), queue.Filter{Queue: "q"}, 2, cursor)
 		if err != nil || p.Partial {
 			t.Fatalf("%+v, %v", p, err)
 		}
@@ -558,12 +558,12 @@ func TestListsAreNewestFirstInPages(t *testing.T) {
 		if p.Next == 0 {
 			break
 		}
-		f.Before = p.Next
+		cursor = p.Next
 	}
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("listed %v, want %v", got, want)
 	}
-	p, err := q.List(t.Context(), queue.Filter{Key: "k3", Limit: 2})
+	p, err := q.List(t.Context(), queue.Filter{Key: "k3"}, 2, 0)
 	if err != nil || len(p.Jobs) != 1 || *p.Jobs[0].IdempotencyKey != "k3" {
 		t.Errorf("by key: %+v, %v", p, err)
 	}

@@ -349,6 +349,58 @@ func (o retryOp) check(m *model, got any) error {
 	return want(got, job.Queued, nil)
 }
 
+type runNowOp struct{ id string }
+
+func (o runNowOp) do(ctx context.Context, q *queue.Queue) any {
+	_, err := q.RunNow(ctx, o.id)
+	return answer(struct{}{}, err)
+}
+
+func (o runNowOp) check(m *model, got any) error { return want(got, struct{}{}, m.runNow(o.id)) }
+
+// manyOp changes several jobs at once.
+type manyOp struct {
+	change string
+	ids    []string
+}
+
+func (o manyOp) do(ctx context.Context, q *queue.Queue) any {
+	c := map[string]queue.Change{"cancel": queue.ToCancel, "retry": queue.ToRetry, "delete": queue.ToDelete}[o.change]
+	return answer(q.ChangeMany(ctx, c, queue.Filter{IDs: o.ids}, 0, false))
+}
+
+// check makes the changes one by one, the newest job first.
+func (o manyOp) check(m *model, got any) error {
+	var out queue.Changed
+	list := m.inOrder()
+	slices.Reverse(list)
+	for _, j := range list {
+		if !slices.Contains(o.ids, j.ID) {
+			continue
+		}
+		err := queue.ErrInvalidState
+		switch {
+		case o.change == "cancel" && !j.state.Final():
+			err = m.cancelJob(j.ID)
+		case o.change == "retry":
+			err = m.retry(j.ID)
+		case o.change == "delete" && j.state.Final():
+			m.remove(j.ID)
+			err = nil
+		}
+		switch {
+		case errors.Is(err, queue.ErrInvalidState): // no match
+			continue
+		case errors.Is(err, queue.ErrKeyInUse):
+			out.KeyInUse++
+		default:
+			out.Changed++
+		}
+		out.Matched++
+	}
+	return want(got, out, nil)
+}
+
 type pullOp struct{ typ, key string }
 
 func (o pullOp) do(ctx context.Context, q *queue.Queue) any {

@@ -197,8 +197,14 @@ func (w *world) actions(chains, limits, crashes bool) map[string]func(*rapid.T) 
 		"commit": func(t *rapid.T) {
 			w.step(t, commitOp{w.lease(t), pick(t, "result", "null", `"done"`), w.jobs(t, pick(t, "follow-ups", 0, 1, 2), chains, limits)})
 		},
-		"cancel": func(t *rapid.T) { w.step(t, cancelOp{w.id(t)}) },
-		"retry":  func(t *rapid.T) { w.step(t, retryOp{w.id(t)}) },
+		"cancel":  func(t *rapid.T) { w.step(t, cancelOp{w.id(t)}) },
+		"retry":   func(t *rapid.T) { w.step(t, retryOp{w.id(t)}) },
+		"run now": func(t *rapid.T) { w.step(t, runNowOp{w.id(t)}) },
+		"many": func(t *rapid.T) {
+			w.id(t) // or nothing was stored
+			ids := rapid.SliceOfN(rapid.SampledFrom(w.ids), 1, 4).Draw(t, "ids")
+			w.step(t, manyOp{rapid.SampledFrom([]string{"cancel", "retry", "delete"}).Draw(t, "change"), ids})
+		},
 		"pull forward": func(t *rapid.T) {
 			w.step(t, pullOp{pick(t, "type", modelTypes...), pick(t, "key", "k", "l")})
 		},

@@ -635,6 +635,20 @@ func (m *model) retry(id string) error {
 	return nil
 }
 
+// runNow is transition 23, by hand.
+func (m *model) runNow(id string) error {
+	j := m.jobs[id]
+	switch {
+	case j == nil:
+		return queue.ErrNotFound
+	case j.state != job.Queued || j.waits:
+		return queue.ErrInvalidState
+	case j.due != nil && *j.due > m.now:
+		j.due = at(m.now)
+	}
+	return nil
+}
+
 // pullForward is transition 23.
 func (m *model) pullForward(typ, key string) bool {
 	h, held := m.held(typ, key)
@@ -661,12 +675,7 @@ func (m *model) prune(r queue.Retention) (jobs, keys int) {
 	for id, j := range m.jobs {
 		if ms := keep[j.state]; ms > 0 && j.finished != nil && *j.finished <= m.now-ms {
 			jobs++
-			delete(m.jobs, id)
-			for _, w := range m.jobs {
-				if end, comes := w.after[id]; comes && end != job.Completed {
-					w.after[id], w.marks[id] = pruned, true
-				}
-			}
+			m.remove(id)
 		}
 	}
 	for k, h := range m.keys {
@@ -676,6 +685,16 @@ func (m *model) prune(r queue.Retention) (jobs, keys int) {
 		}
 	}
 	return jobs, keys
+}
+
+// remove is transition 24 for one job.
+func (m *model) remove(id string) {
+	delete(m.jobs, id)
+	for _, w := range m.jobs {
+		if end, comes := w.after[id]; comes && end != job.Completed {
+			w.after[id], w.marks[id] = pruned, true
+		}
+	}
 }
 
 // setLimit stores or drops a limit.

@@ -20,6 +20,7 @@ func TestQueryPlans(t *testing.T) {
 		args      []any
 		sorts     bool // of the few rows in hand
 	}
+	filters := []any{1, 0, `["failed"]`, "t", "q", "k", 1, 2, `$."a"`, "1", 1}
 	list := []statement{
 		{"promote", sqlPromote, nil, false},
 		{"claim", sqlClaim, []any{"t", "r", 1, "[]", 1, nil}, true},
@@ -48,11 +49,15 @@ func TestQueryPlans(t *testing.T) {
 		{"take away", sqlTakeAway, []any{1}, true},
 		{"rescue keys", sqlRescueKeys, nil, false},
 		{"rescue", sqlRescue, nil, true},
-		{"cancel key", sqlCancelKey, []any{"i"}, false},
-		{"cancel", sqlCancel, []any{"i"}, false},
+		{"cancel key", sqlCancelKey, []any{"[]"}, false},
+		{"cancel", sqlCancel, []any{"[]"}, false},
 		{"cancel requested", sqlCancelRequested, []any{"r"}, false},
-		{"retry key", sqlRetryKey, []any{"i"}, false},
-		{"retry", sqlRetry, []any{"i"}, false},
+		{"retry key", sqlRetryKey, []any{"[]"}, true},
+		{"retry", sqlRetry, []any{"[]"}, false},
+		{"retry held", sqlRetryHeld, []any{"[]"}, false},
+		{"delete", sqlDelete, []any{"[]"}, false},
+		{"run now", sqlRunNow, []any{"[]"}, false},
+		{"is due", sqlIsDue, []any{"i"}, false},
 		{"pull forward", sqlPullForward, []any{"t", "k"}, false},
 		{"get", sqlGet, []any{"i"}, false},
 		{"count", sqlCount, nil, false},
@@ -60,6 +65,12 @@ func TestQueryPlans(t *testing.T) {
 		{"queues", sqlQueues, []any{"q"}, false},
 		{"log ends", sqlLogEnds, nil, false},
 		{"log page", sqlLogPage, []any{1, 1}, false},
+		{"list", sqlList, filters, false},
+		{"list given", sqlListGiven, filters, true},
+		{"places", sqlPlaces, filters, false},
+		{"places given", sqlPlacesGiven, filters, true},
+		{"seen", sqlSeen, []any{1, 1}, false},
+		{"seen inside", sqlSeenInside, []any{1, 1, 1}, true},
 		{"history", sqlHistory, []any{"i"}, false},
 		{"deps", sqlDeps, []any{"i"}, false},
 		{"runs", sqlRuns, []any{"i"}, false},

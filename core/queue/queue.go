@@ -459,53 +459,6 @@ func (q *Queue) Write(ctx context.Context, b *Batch) ([]libsql.Result, error) {
 	return res, err
 }
 
-// Cancel ends a queued job at once and asks a running one to stop. Canceling
-// a canceled job changes nothing.
-func (q *Queue) Cancel(ctx context.Context, id string) (*job.Job, error) {
-	b := q.NewBatch(ctx)
-	b.Exec(sqlCancelKey, id)
-	n := b.Query(sqlCancel, id)
-	now := b.Query(sqlGet, id)
-	res, err := q.Write(ctx, b)
-	if err == nil && len(res[now].Rows) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cancel job %s: %w", id, err)
-	}
-	j, _ := jobRow(res[now].Rows[0])
-	if len(res[n].Rows) == 0 && j.State != job.Canceled {
-		return nil, fmt.Errorf("cancel job %s, which is %s: %w", id, j.State, ErrInvalidState)
-	}
-	return &j, nil
-}
-
-// Retry puts a failed or canceled job back into its queue with fresh budgets.
-// Finished steps are not run again. It takes the job's key again, for as long
-// as the job is active.
-func (q *Queue) Retry(ctx context.Context, id string) (*job.Job, error) {
-	if _, err := q.Get(ctx, id); err != nil {
-		return nil, err
-	}
-	b := q.NewBatch(ctx)
-	b.Guard(sqlRetryGuardState, id)
-	b.Guard(sqlRetryGuardKey, id)
-	b.Exec(sqlRetryKey, id)
-	b.Exec(sqlRetry, id)
-	_, err := q.Write(ctx, b)
-	switch libsql.GuardIndex(err) {
-	case 0:
-		err = ErrInvalidState
-	case 1:
-		err = ErrKeyInUse
-	}
-	if err != nil {
-		return nil, fmt.Errorf("retry job %s: %w", id, err)
-	}
-	q.signal()
-	return q.Get(ctx, id)
-}
-
 // PullForward makes the queued job that holds (type, key) due now and says
 // whether there was one waiting for its time.
 func (q *Queue) PullForward(ctx context.Context, typ, key string) (bool, error) {

@@ -11,9 +11,6 @@ import (
 	"github.com/postroom/postroom/core/telemetry"
 )
 
-// listWindow is how many jobs one list call looks at, whatever its filters.
-const listWindow = 20_000
-
 // Get returns one job.
 func (q *Queue) Get(ctx context.Context, id string) (*job.Job, error) {
 	res, err := q.db.Read(ctx, libsql.Query(sqlGet, id))
@@ -67,55 +64,6 @@ func (q *Queue) Detail(ctx context.Context, id string) (*Detail, error) {
 		d.After[i] = job.Dependency{ID: r.Str(0), Outcome: textPtr(r, 1)}
 	}
 	return d, nil
-}
-
-// Filter narrows a list; empty fields do not.
-type Filter struct {
-	State, Type, Queue, Key string
-	Limit                   int
-	Before                  int64 // cursor: only jobs stored before this one; 0 for the newest
-}
-
-// Page is a part of a list, newest first.
-type Page struct {
-	Jobs    []job.Job
-	Next    int64 // cursor of the next page; 0 when this is the last
-	Partial bool  // the page ended because enough was looked at, not because it is full
-}
-
-// List returns jobs, newest first. One call looks at a bounded number of jobs.
-func (q *Queue) List(ctx context.Context, f Filter) (Page, error) {
-	before := f.Before
-	if before <= 0 {
-		before = 1<<63 - 1
-	}
-	any := func(s string) any {
-		if s == "" {
-			return nil
-		}
-		return s
-	}
-	res, err := q.db.Read(ctx,
-		libsql.Query(sqlList, before, listWindow, any(f.State), any(f.Type), any(f.Queue), any(f.Key), f.Limit+1),
-		libsql.Query(sqlListEnd, before, listWindow-1))
-	if err != nil {
-		return Page{}, fmt.Errorf("list jobs: %w", err)
-	}
-	p := Page{Jobs: []job.Job{}}
-	var last int64
-	for i, r := range res[0].Rows {
-		if i == f.Limit {
-			p.Next = last
-			return p, nil
-		}
-		var j job.Job
-		j, last = jobRow(r)
-		p.Jobs = append(p.Jobs, j)
-	}
-	if end := res[1].Rows; len(end) > 0 {
-		p.Next, p.Partial = end[0].Int(0), true
-	}
-	return p, nil
 }
 
 // Depth is a queue with the number of its jobs by state.

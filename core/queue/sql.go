@@ -403,44 +403,60 @@ const sqlTakeAway = `UPDATE jobs SET lease_expires_at = c.ms - 1 FROM db_clock A
    WHERE i.state = 'running' AND i.lease_expires_at IS NOT NULL AND i.crashes = 0
    ORDER BY (i.seq * ?) % 10007 LIMIT 1)`
 
+// Changes by hand take the ids of the jobs, as JSON. Each statement looks for
+// itself whether the job's state allows the change; the last one of a change
+// returns those that were changed.
+const given = `(SELECT value FROM json_each(?1))`
+
 // Cancel. A queued job ends at once and frees its key; a running one is asked
 // to stop.
 const sqlCancelKey = `DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
-   (SELECT type, idempotency_key, id FROM jobs WHERE id = ? AND state = 'queued' AND idempotency_key IS NOT NULL)`
+   (SELECT type, idempotency_key, id FROM jobs WHERE id IN ` + given + ` AND state = 'queued' AND idempotency_key IS NOT NULL)`
 
 const sqlCancel = `UPDATE jobs SET
    cancel_requested_at = coalesce(cancel_requested_at, c.ms),
    finished_at = iif(state = 'queued', c.ms, NULL), ready_key = NULL, wait_key = NULL, waits = 0,
    solo = iif(state = 'queued', 0, solo), updated_at = c.ms,
    state = iif(state = 'queued', 'canceled', state)
- FROM db_clock AS c WHERE id = ? AND state IN ('queued', 'running') RETURNING seq`
+ FROM db_clock AS c WHERE id IN ` + given + ` AND state IN ('queued', 'running') RETURNING seq`
 
 const sqlCancelRequested = `SELECT CAST(id AS BLOB) FROM jobs INDEXED BY jobs_cancel
  WHERE state = 'running' AND cancel_requested_at IS NOT NULL AND claimed_by = ?`
 
-// Retry by hand. The key is taken again if it is free, or expired; if another
-// job has it, the guard stops the batch.
-const sqlRetryGuardState = `SELECT length(json(iif(EXISTS (
-  SELECT 1 FROM jobs WHERE id = ? AND state IN ('failed', 'canceled')), '{}', 'not final')))`
-
-const sqlRetryGuardKey = `SELECT length(json(iif(NOT EXISTS (
-  SELECT 1 FROM jobs AS j JOIN job_keys AS k ON k.type = j.type AND k.key = j.idempotency_key
-  WHERE j.id = ? AND k.job_id <> j.id AND (k.expires_at IS NULL OR k.expires_at > (SELECT ms FROM db_clock))), '{}', 'key in use')))`
-
+// Retry by hand. The key is taken again if it is free, or expired; a job whose
+// key another one has stays as it is. Of two with the same key the newer one
+// takes it.
 const sqlRetryKey = `INSERT INTO job_keys(type, key, job_id, scope, expires_at, created_at)
  SELECT j.type, j.idempotency_key, j.id, 'active', NULL, c.ms FROM jobs AS j, db_clock AS c
- WHERE j.id = ? AND j.idempotency_key IS NOT NULL
+ WHERE j.id IN ` + given + ` AND j.state IN ('failed', 'canceled') AND j.idempotency_key IS NOT NULL ORDER BY j.seq DESC
  ON CONFLICT DO UPDATE SET job_id = excluded.job_id, scope = excluded.scope, expires_at = NULL, created_at = excluded.created_at
- WHERE job_keys.job_id <> excluded.job_id OR job_keys.expires_at <= excluded.created_at`
+ WHERE job_keys.expires_at <= excluded.created_at`
 
-var sqlRetry = `UPDATE jobs AS j SET state = 'queued', failures = 0, crashes = 0, cancel_requested_at = NULL,
-   finished_at = NULL, not_before = c.ms, lease_token = NULL, updated_at = c.ms,
-   ready_key = iif(` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(` + isLimited + `, c.ms - j.priority * 30000, NULL)
- FROM db_clock AS c WHERE id = ?`
+const sqlRetry = `UPDATE jobs AS j SET state = 'queued', failures = 0, crashes = 0, cancel_requested_at = NULL,
+   finished_at = NULL, not_before = c.ms, lease_token = NULL, updated_at = c.ms, ` + readyNow + `
+ FROM db_clock AS c WHERE j.id IN ` + given + ` AND j.state IN ('failed', 'canceled') AND (j.idempotency_key IS NULL
+   OR EXISTS (SELECT 1 FROM job_keys AS k WHERE k.type = j.type AND k.key = j.idempotency_key AND k.job_id = j.id)) RETURNING seq`
+
+// sqlRetryHeld counts the jobs that another one's key keeps from a retry.
+const sqlRetryHeld = `SELECT count(*) FROM jobs WHERE id IN ` + given + ` AND state IN ('failed', 'canceled')`
+
+// readyNow lines the row j up as one that is due now.
+const readyNow = `ready_key = iif(` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(` + isLimited + `, c.ms - j.priority * 30000, NULL)`
+
+// sqlDelete deletes jobs that have ended. What belongs to them goes with them,
+// by the trigger jobs_delete; their keys stay, as after retention.
+const sqlDelete = `DELETE FROM jobs WHERE id IN ` + given + ` AND finished_at IS NOT NULL RETURNING seq`
+
+// sqlRunNow makes jobs that wait for their time due now.
+const sqlRunNow = `UPDATE jobs AS j SET not_before = c.ms, updated_at = c.ms,
+   ready_key = iif(j.solo = 1 OR ` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(j.solo = 0 AND ` + isLimited + `, c.ms - j.priority * 30000, NULL)
+ FROM db_clock AS c WHERE j.id IN ` + given + ` AND j.state = 'queued' AND j.waits = 0 AND j.not_before > c.ms RETURNING seq`
+
+// sqlIsDue finds a queued job that waits neither for its time nor for others.
+const sqlIsDue = `SELECT 1 FROM jobs WHERE id = ? AND state = 'queued' AND waits = 0 AND coalesce(not_before, 0) <= (SELECT ms FROM db_clock)`
 
 // sqlPullForward makes a job that waits for its time due now.
-var sqlPullForward = `UPDATE jobs AS j SET not_before = c.ms, updated_at = c.ms,
-   ready_key = iif(` + isLimited + `, NULL, c.ms - j.priority * 30000), wait_key = iif(` + isLimited + `, c.ms - j.priority * 30000, NULL)
+const sqlPullForward = `UPDATE jobs AS j SET not_before = c.ms, updated_at = c.ms, ` + readyNow + `
  FROM db_clock AS c WHERE j.seq IN (
    SELECT o.seq FROM job_keys AS k JOIN jobs AS o ON o.id = k.job_id
    WHERE k.type = ? AND k.key = ? AND (k.expires_at IS NULL OR k.expires_at > (SELECT ms FROM db_clock)) AND o.state = 'queued' AND o.waits = 0 AND o.solo = 0 AND o.not_before > (SELECT ms FROM db_clock)) RETURNING seq`
@@ -452,15 +468,38 @@ const jobColumns = `seq, CAST(id AS BLOB), CAST(type AS BLOB), CAST(queue AS BLO
 
 const sqlGet = `SELECT ` + jobColumns + ` FROM jobs WHERE id = ?`
 
-// sqlList looks at a bounded window of the newest jobs below a cursor and
-// applies the filters inside it. Arguments: 1 below, 2 window, 3 state, 4
-// type, 5 queue, 6 key (NULL for any), 7 limit.
-const sqlList = `SELECT ` + jobColumns + ` FROM (SELECT * FROM jobs WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2)
- WHERE (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR type = ?4) AND (?5 IS NULL OR queue = ?5)
- AND (?6 IS NULL OR idempotency_key = ?6 OR limit_key = ?6) ORDER BY seq DESC LIMIT ?7`
+// Lists, the newest first. They have the same arguments: 1 below this job, 2
+// down to this one or, where jobs are given, their ids (JSON), 3 states (JSON),
+// 4 type, 5 queue, 6 key, 7 and 8 stored from and before (ms), 9 and 10 a path
+// into the payload and what is there; NULL for any; 11 limit. No index can
+// serve every filter, so that the jobs looked at are bounded instead: sqlSeen.
+var (
+	sqlList        = listSQL(jobColumns, `jobs NOT INDEXED WHERE seq >= ?2`)
+	sqlListGiven   = listSQL(jobColumns, `jobs WHERE id IN (SELECT value FROM json_each(?2))`)
+	sqlPlaces      = listSQL(`seq, CAST(id AS BLOB)`, `jobs NOT INDEXED WHERE seq >= ?2`)
+	sqlPlacesGiven = listSQL(`seq, CAST(id AS BLOB)`, `jobs WHERE id IN (SELECT value FROM json_each(?2))`)
+)
 
-// sqlListEnd is where that window ends: no row when it reaches the oldest job.
-const sqlListEnd = `SELECT seq FROM jobs WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?`
+// listSQL writes a list. What is in a payload is compared as JSON and, where it
+// is a string, as its text; it comes last because it costs most.
+func listSQL(columns, from string) string {
+	return `SELECT ` + columns + ` FROM ` + from + ` AND seq < ?1
+ AND (?3 IS NULL OR state IN (SELECT value FROM json_each(?3))) AND (?4 IS NULL OR type = ?4) AND (?5 IS NULL OR queue = ?5)
+ AND (?6 IS NULL OR idempotency_key = ?6 OR limit_key = ?6) AND (?7 IS NULL OR created_at >= ?7) AND (?8 IS NULL OR created_at < ?8)
+ AND (?9 IS NULL OR payload_json -> ?9 = ?10 OR json_type(payload_json, ?9) = 'text' AND payload_json ->> ?9 = ?10)
+ ORDER BY seq DESC LIMIT ?11`
+}
+
+// sqlSeen is the last of so many jobs below a given one: no row when there are
+// fewer.
+const sqlSeen = `SELECT seq FROM jobs NOT INDEXED WHERE seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ? - 1`
+
+// sqlSeenInside is sqlSeen for who looks into the payloads, which costs as much
+// as they are long: it stops at 3 bytes of them, too.
+const sqlSeenInside = `SELECT seq FROM (SELECT seq, row_number() OVER below AS jobs, sum(bytes) OVER below AS bytes
+   FROM (SELECT seq, octet_length(payload_json) AS bytes FROM jobs NOT INDEXED WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2)
+   WINDOW below AS (ORDER BY seq DESC ROWS UNBOUNDED PRECEDING))
+ WHERE jobs = ?2 OR bytes > ?3 ORDER BY seq DESC LIMIT 1`
 
 const sqlRuns = `SELECT run, CAST(runner AS BLOB), CAST(outcome AS BLOB), started_at, finished_at, error, stack
  FROM job_runs WHERE job_id = ? ORDER BY run`
