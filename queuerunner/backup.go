@@ -71,7 +71,7 @@ func backup(c *call, flags *flag.FlagSet) action {
 		}
 		out := backedUp{File: to}
 		if err = c.examine(ctx, part, *check, &out); err == nil {
-			err = libsql.Settled(part, to)
+			err = libsql.Publish(part, to)
 		}
 		if err != nil {
 			libsql.Discard(part)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/postroom/postroom/core/libsql/internal/hrana"
@@ -30,7 +31,7 @@ const inBackup = "backup"
 
 // Backup writes the database as it is at one moment to a new file at to,
 // syncs it and has SQLite check it. Others go on reading and writing
-// meanwhile. An empty log stays beside the file until [Settled]. A copy that
+// meanwhile. An empty log stays beside the file until [Publish]. A copy that
 // failed is removed. progress is told how many bytes are done, of how many.
 func Backup(ctx context.Context, opt Options, to string, progress func(done, total int64)) error {
 	opt, err := opt.withDefaults()
@@ -106,7 +107,7 @@ type pages struct {
 	w        io.Writer
 	progress func(done, total int64)
 	count    int64
-	got      int64
+	got      atomic.Int64
 }
 
 // take writes the next page.
@@ -115,22 +116,22 @@ func (p *pages) take(number, data any) error {
 		return &Error{Class: Canceled, Op: "backup", cause: err}
 	}
 	text, ok := data.([]byte)
-	if n, isInt := number.(int64); !ok || !isInt || n != p.got+1 || n > p.count || len(text) < 512 {
+	if n, isInt := number.(int64); !ok || !isInt || n != p.got.Load()+1 || n > p.count || len(text) < 512 {
 		return &Error{Class: Corrupt, Op: "backup", Detail: "the pages of the database do not come one after the other"}
 	}
 	if _, err := p.w.Write(text); err != nil {
 		return fmt.Errorf("write the copy: %w", err)
 	}
-	if p.got++; p.got%256 == 0 || p.got == p.count {
-		p.progress(p.got*int64(len(text)), p.count*int64(len(text)))
+	if got := p.got.Add(1); got%256 == 0 || got == p.count {
+		p.progress(got*int64(len(text)), p.count*int64(len(text)))
 	}
 	return nil
 }
 
 // all is nil when every page has come.
 func (p *pages) all() error {
-	if p.count == 0 || p.got != p.count {
-		return &Error{Class: Corrupt, Op: "backup", Detail: fmt.Sprintf("%d of %d pages could be read", p.got, p.count)}
+	if got := p.got.Load(); p.count == 0 || got != p.count {
+		return &Error{Class: Corrupt, Op: "backup", Detail: fmt.Sprintf("%d of %d pages could be read", got, p.count)}
 	}
 	return nil
 }
@@ -175,8 +176,11 @@ func (p *pages) ofServer(opt Options) error {
 	count := prog.add(following(snapshot), Query(sqlPageCount))
 	data := prog.add(following(count), Query(sqlPages))
 	prog.add(hrana.InTransaction(), Exec("ROLLBACK"))
+	ctx, cancel := context.WithCancelCause(p.ctx)
+	defer cancel(nil)
+	opt.System.Go("stall", func() { p.endIfStalled(ctx, opt, cancel) })
 	var mine error
-	res, err := client.Stream(p.ctx, prog.steps, func(step int, row []any) error {
+	res, err := client.Stream(ctx, prog.steps, func(step int, row []any) error {
 		switch {
 		case step == count && len(row) == 1:
 			p.count, _ = row[0].(int64)
@@ -188,6 +192,8 @@ func (p *pages) ofServer(opt Options) error {
 	switch {
 	case mine != nil:
 		return mine
+	case context.Cause(ctx) != nil && p.ctx.Err() == nil:
+		return context.Cause(ctx)
 	case err != nil:
 		return ofRequest("backup", err, false)
 	}
@@ -197,6 +203,26 @@ func (p *pages) ofServer(opt Options) error {
 		}
 	}
 	return p.all()
+}
+
+// endIfStalled gives a server up that has sent no page for as long as a call
+// may take.
+func (p *pages) endIfStalled(ctx context.Context, opt Options, end context.CancelCauseFunc) {
+	for before := int64(-1); ; {
+		t := opt.System.NewTimer(opt.CallTimeout)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C():
+		}
+		now := p.got.Load()
+		if now == before {
+			end(&Error{Class: Unavailable, Op: "backup", Detail: "the server stopped sending"})
+			return
+		}
+		before = now
+	}
 }
 
 // checkCopy has SQLite check a file that nobody writes to, and refuses one
@@ -250,10 +276,10 @@ func Discard(path string) {
 	}
 }
 
-// Settled ends the work on a copy that was opened and not written to: it
+// Publish ends the work on a copy that was opened and not written to: it
 // removes the empty log that lies beside it then, and moves it to its name,
 // where nothing may be yet.
-func Settled(copied, to string) error {
+func Publish(copied, to string) error {
 	for _, suffix := range []string{"-wal", "-shm"} {
 		if err := os.Remove(copied + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -331,7 +357,7 @@ func Restore(ctx context.Context, opt Options, from string, replace bool, progre
 	aside := opt.Path + ".replaced-" + opt.System.Now().UTC().Format("20060102T150405.000Z")
 	out.Aside, err = setAside(opt.Path, aside)
 	if err == nil {
-		err = Settled(fresh, opt.Path)
+		err = Publish(fresh, opt.Path)
 	}
 	if err != nil {
 		Discard(fresh)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/postroom/postroom/core/libsql/sqldtest"
 )
@@ -129,6 +130,24 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 		}
 		if text, err := os.ReadFile(to); err != nil || string(text) != "precious" {
 			t.Errorf("what was there is %q now (%v)", text, err)
+		}
+	})
+	t.Run("of a server that stops in the middle", func(t *testing.T) {
+		t.Parallel()
+		r, s := setupRemote(t, Options{})
+		mustWrite(t, r, Exec("INSERT INTO t(v) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 40000) SELECT randomblob(1000) FROM c"))
+		to := filepath.Join(t.TempDir(), "backup.db")
+		frozen := false
+		err := Backup(t.Context(), Options{Path: s.URL, CallTimeout: 300 * time.Millisecond}, to, func(int64, int64) {
+			if !frozen {
+				s.Freeze()
+				frozen = true
+			}
+		})
+		s.Thaw()
+		wantClass(t, err, Unavailable)
+		if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a part of a copy stayed: %v", err)
 		}
 	})
 	t.Run("of what is no database of ours", func(t *testing.T) {
