@@ -65,7 +65,6 @@ func bench(c *call, flags *flag.FlagSet) action {
 type benchmark struct {
 	q     *queue.Queue
 	cfg   worker.Config
-	types job.Types
 	queue string
 	first string // the job that is stored first
 }
@@ -105,7 +104,7 @@ func newBenchmark(cfg *config.Loaded, db libsql.DB) *benchmark {
 	name := "bench-" + queue.New(db, sys, nil).NewID()
 	types := job.Types{benchType: {Name: benchType, Queue: name, MaxAttempts: 5, Backoff: job.DefaultBackoff, Timeout: time.Minute}}
 	c := cfg.Queue
-	b := &benchmark{q: queue.New(db, sys, types), types: types, queue: name, cfg: worker.Config{
+	b := &benchmark{q: queue.New(db, sys, types), queue: name, cfg: worker.Config{
 		Runner: self(sys), Queues: []string{name}, Concurrency: c.Concurrency, Lease: c.Lease.Duration,
 		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, DrainTimeout: c.DrainTimeout.Duration,
 	}}
@@ -212,7 +211,7 @@ func (b *benchmark) work(ctx context.Context, use func(handled <-chan time.Time)
 	handled := make(chan time.Time, 1024)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	w, err := worker.New(b.q, system.Real{}, b.types, zerolog.Nop(), b.cfg,
+	w, err := worker.New(b.q, zerolog.Nop(), b.cfg,
 		worker.Bind(benchType, func(ctx context.Context, _ *worker.Job[any]) (any, error) {
 			select {
 			case handled <- time.Now():

@@ -1,14 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -159,9 +157,9 @@ func (r *runner) worker(q *queue.Queue, bindings []worker.Binding) (*worker.Work
 	if len(queues) == 0 {
 		queues = nil // all
 	}
-	return worker.New(q, r.sys, r.types, r.log, worker.Config{
+	return worker.New(q, r.log, worker.Config{
 		Runner: r.self, Queues: queues, Concurrency: c.Concurrency, Lease: c.Lease.Duration,
-		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, Eager: eager, DrainTimeout: c.DrainTimeout.Duration,
+		Heartbeat: c.Heartbeat.Duration, Poll: c.Poll.Duration, Eager: eager, DrainTimeout: cmp.Or(c.DrainTimeout.Duration, -1), // 0 is none
 		Retention: queue.Retention{
 			Completed: c.RetentionCompleted.Duration, Canceled: c.RetentionCanceled.Duration, Failed: c.RetentionFailed.Duration,
 		},
@@ -211,15 +209,7 @@ func configuredLimits(c config.Limits) []queue.Limit {
 
 // self describes this start of the program.
 func self(sys system.System) queue.Runner {
-	host, err := os.Hostname()
-	if err != nil || host == "" {
-		host = "unknown"
-	}
-	var random [4]byte
-	sys.Read(random[:])
-	host = strings.ToValidUTF8(host, "-")
-	return queue.Runner{
-		ID: fmt.Sprintf("%s-%d-%x", host, os.Getpid(), random), Host: host,
-		PID: int64(os.Getpid()), Version: version.Version(),
-	}
+	r := worker.Self(sys)
+	r.Version = version.Version()
+	return r
 }

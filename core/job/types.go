@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Type is one kind of job, as plain data.
+// Type is one kind of job, as plain data. Fields left zero take the default.
 type Type struct {
-	Name        string
-	Queue       string
-	MaxAttempts int
-	Backoff     Backoff
-	Timeout     time.Duration // longest one run may take
-	KeyScope    Scope         // of a key whose enqueuer names no scope
-	KeyTTL      time.Duration // for ScopeUntil
+	Name        string        // the type's key in Types
+	Queue       string        // DefaultQueue
+	MaxAttempts int           // 5
+	Backoff     Backoff       // DefaultBackoff
+	Timeout     time.Duration // longest one run may take; 10 minutes
+	KeyScope    Scope         // of a key whose enqueuer names no scope; ScopeUntil
+	KeyTTL      time.Duration // for ScopeUntil; DefaultKeyTTL
 }
 
 // Backoff is how long a failed job waits: Base, doubling with each failure up
@@ -41,16 +41,21 @@ func (b Backoff) Delay(n int64, random float64) time.Duration {
 	return time.Duration(float64(d) * (1 + b.Jitter*(2*random-1)))
 }
 
-// Types is the set of job types a service knows.
+// Types is the set of job types a program knows, by name. Those of Postroom are
+// [Known]; a program of its own lists its own:
+//
+//	types := job.Types{
+//		"report.send": {Timeout: time.Minute, KeyScope: job.ScopeForever},
+//		"report.tidy": {},
+//	}
 type Types map[string]Type
 
-// Lookup returns the type, or the defaults for one that nobody knows: such a
-// job is stored and waits for a runner that knows it.
+// Lookup returns the type with its defaults filled in, also for one that nobody
+// knows: such a job is stored and waits for a runner that knows it.
 func (t Types) Lookup(name string) Type {
-	if known, ok := t[name]; ok {
-		return known
-	}
-	return withDefaults(Type{Name: name})
+	known := t[name]
+	known.Name = name
+	return withDefaults(known)
 }
 
 // Names lists the known types in order.
@@ -169,7 +174,8 @@ type ImportPayload struct {
 	ApplyRules bool   `json:"apply_rules,omitempty"`
 }
 
-// Payload encodes a payload; the types of this package always encode. What
+// Payload encodes a payload, which must be a value that package json encodes:
+// it panics at one that is not (a channel, a function, an endless loop). What
 // means something to HTML only stays as it is: escaped, it would be six times
 // as long, and a libsql server takes no value of that length.
 func Payload(v any) json.RawMessage {

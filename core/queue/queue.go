@@ -1,7 +1,15 @@
 // Package queue is the durable job queue: it stores jobs, hands them to
 // runners under leases, and takes back what they became. Every transition is
 // one recorded batch, fenced by the token of the claim; docs/lifecycle.md is
-// its specification, docs/cron.md that of schedules. It may import core/cron,
+// its specification, docs/cron.md that of schedules.
+//
+// A program that uses it opens a database with package libsql, makes a [Queue]
+// of it with its own job types, and stores jobs with [Queue.Enqueue], or together
+// with rows of its own with [Queue.NewBatch] and [Queue.Write]. Package worker
+// runs them; what it calls of this package (Claim, Heartbeat, Finish, Rescue …)
+// is of no use to others. docs/embedding.md shows a whole program.
+//
+// It may import core/cron,
 // core/job, core/libsql, core/system, the trace helpers of core/telemetry and
 // OpenTelemetry's API; it knows nothing of handlers or mail.
 package queue
@@ -50,6 +58,12 @@ type Queue struct {
 func New(db libsql.DB, sys system.System, types job.Types) *Queue {
 	return &Queue{db: db, sys: sys, types: types, ready: make(chan struct{}, 1), enqueued: enqueuedCounter()}
 }
+
+// System is where the queue has its time and its randomness from.
+func (q *Queue) System() system.System { return q.sys }
+
+// Types are the job types that the queue knows.
+func (q *Queue) Types() job.Types { return q.types }
 
 // DB is the database under the queue.
 func (q *Queue) DB() libsql.DB { return q.db }

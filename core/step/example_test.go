@@ -2,18 +2,14 @@ package step_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/rs/zerolog"
-
+	"github.com/postroom/postroom/core/internal/exampletest"
 	"github.com/postroom/postroom/core/job"
-	"github.com/postroom/postroom/core/libsql"
-	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/queuetest"
 	"github.com/postroom/postroom/core/step"
-	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/worker"
 )
 
@@ -47,9 +43,12 @@ func ExampleOnce() {
 		return step.Once(ctx, "send", send, wasSent, step.Timeout(time.Minute))
 	}
 
-	if err := work(handler, "reader"); err != nil {
-		fmt.Println(err)
-	}
+	t := exampletest.New() // in a test, this is its *testing.T
+	defer t.Done()
+	rig := queuetest.New(t, job.Types{"mail.send": {}}, worker.Bind("mail.send", handler))
+	rig.Run(job.New{Type: "mail.send", Payload: job.Payload("reader")})
+	sent := rig.Next() // the retry
+	fmt.Printf("job %s with %s\n", sent.State, sent.Result)
 	fmt.Println(len(outbox), "mail sent")
 	// Output:
 	// run 1 renders
@@ -59,53 +58,32 @@ func ExampleOnce() {
 	// 1 mail sent
 }
 
-// work runs one job on a scratch database until it is final.
-func work(handler worker.Handler[string], payload string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	file := libsql.Options{Path: filepath.Join(dir, "scratch.db")}
-	if err := libsql.Migrate(ctx, file); err != nil {
-		return err
-	}
-	db, err := libsql.Open(ctx, file)
-	if err != nil {
-		return err
-	}
-	defer db.Close(ctx)
-
-	types := job.Types{"mail.send": {Name: "mail.send", Queue: "default", MaxAttempts: 5, Timeout: time.Minute}}
-	q := queue.New(db, system.Real{}, types)
-	stored, err := q.Enqueue(ctx, job.New{Type: "mail.send", Payload: job.Payload(payload)})
-	if err != nil {
-		return err
-	}
-	w, err := worker.New(q, system.Real{}, types, zerolog.Nop(), worker.Config{
-		Runner: queue.Runner{ID: "example", Host: "localhost", Version: "example"}, Concurrency: 1,
-		Lease: 30 * time.Second, Heartbeat: 10 * time.Second, Poll: 10 * time.Millisecond, DrainTimeout: time.Second,
-	}, worker.Bind("mail.send", handler))
-	if err != nil {
-		return err
-	}
-	working, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(working) }()
-	defer func() { stop(); <-ended }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		<-tick.C
-		j, err := q.Get(ctx, stored.ID)
+// The second step fails at first. The retry takes the first one's result and
+// does not execute it again.
+func ExampleRun() {
+	outage := errors.New("the printer is out of paper")
+	handler := func(ctx context.Context, j *worker.Job[string]) (any, error) {
+		text, err := step.Run(ctx, "render", func(context.Context) (string, error) {
+			fmt.Printf("run %d renders\n", j.Number())
+			return "Dear " + j.Payload, nil
+		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if j.State.Final() {
-			fmt.Printf("job %s with %s\n", j.State, j.Result)
-			return nil
-		}
+		return step.Run(ctx, "print", func(context.Context) (int, error) {
+			fmt.Printf("run %d prints %q\n", j.Number(), text)
+			return len(text), outage
+		})
 	}
+	t := exampletest.New() // in a test, this is its *testing.T
+	defer t.Done()
+	rig := queuetest.New(t, job.Types{"letter.print": {}}, worker.Bind("letter.print", handler))
+	rig.Run(job.New{Type: "letter.print", Payload: job.Payload("reader")})
+	outage = nil
+	fmt.Println(rig.Next().State)
+	// Output:
+	// run 1 renders
+	// run 1 prints "Dear reader"
+	// run 2 prints "Dear reader"
+	// completed
 }

@@ -47,7 +47,7 @@ func setup(t *testing.T) *rig {
 	types[job.ActionExecute] = quick
 	r := &rig{t: t, log: &logged{}, scripts: map[string]script{}}
 	r.q = queue.New(faulty{dbtest.Open(t)}, system.Real{}, types)
-	w, err := worker.New(r.q, system.Real{}, types, zerolog.New(r.log), worker.Config{
+	w, err := worker.New(r.q, zerolog.New(r.log), worker.Config{
 		Runner: queue.Runner{ID: "runner", Host: "test", Version: "test"}, Concurrency: 16,
 		Lease: 10 * time.Second, Heartbeat: time.Second, Poll: 20 * time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, worker.Bind(job.ActionExecute, func(ctx context.Context, j *worker.Job[string]) (any, error) {

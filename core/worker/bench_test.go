@@ -206,7 +206,7 @@ func store(tb testing.TB, q *queue.Queue, n int) {
 // work runs a worker whose handler does nothing but say when it started.
 func work(b *testing.B, q *queue.Queue, concurrency int, started func(time.Time)) (stop func()) {
 	b.Helper()
-	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.Nop(), worker.Config{
+	w, err := worker.New(q, zerolog.Nop(), worker.Config{
 		Runner: queue.Runner{ID: "bench", Host: "bench", Version: "bench"}, Concurrency: concurrency,
 		Lease: time.Minute, Heartbeat: 20 * time.Second, Poll: time.Second, DrainTimeout: time.Minute,
 	}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {

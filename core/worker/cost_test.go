@@ -146,7 +146,7 @@ func workAll(t *testing.T, q *queue.Queue, jobs int, handler func(context.Contex
 	t.Helper()
 	var left sync.WaitGroup
 	left.Add(jobs + 1) // the first one was stored before
-	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.Nop(), worker.Config{
+	w, err := worker.New(q, zerolog.Nop(), worker.Config{
 		Runner: queue.Runner{ID: "cost", Host: "cost", Version: "cost"}, Concurrency: 100,
 		Lease: time.Minute, Heartbeat: 20 * time.Second, Poll: time.Second, DrainTimeout: time.Minute,
 	}, worker.Bind(job.DebugEcho, func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {

@@ -41,7 +41,7 @@ func TestRunnersKeepSchedulesTogether(t *testing.T) {
 	})
 	for i := range 3 {
 		own := queue.New(dbtest.OpenPath(t, path), system.Real{}, job.Known())
-		w, err := worker.New(own, system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+		w, err := worker.New(own, zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
 			Runner: queue.Runner{ID: fmt.Sprint("runner-", i), Host: "test", Version: "test"}, Concurrency: 4,
 			Lease: time.Minute, Heartbeat: time.Second, Poll: time.Hour, DrainTimeout: 5 * time.Second,
 		}, keep)
@@ -109,7 +109,7 @@ func TestABrokenScheduleIsReportedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	ran := make(chan struct{}, 100)
-	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.New(log), worker.Config{
+	w, err := worker.New(q, zerolog.New(log), worker.Config{
 		Runner: queue.Runner{ID: "r", Host: "test", Version: "test"}, Concurrency: 1,
 		Lease: time.Minute, Heartbeat: time.Second, Poll: 20 * time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, handler(func(context.Context, *worker.Job[json.RawMessage]) (any, error) { ran <- struct{}{}; return nil, nil }))

@@ -32,7 +32,7 @@ func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
 	others := queue.New(db, system.Real{}, job.Known())
 	r := &rig{t: t, q: others, done: make(chan error, 1)}
 	id := r.enqueue(job.DebugEcho, `0`) // which the runner finds when it starts
-	w, err := worker.New(queue.New(silent{db}, system.Real{}, job.Known()), system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+	w, err := worker.New(queue.New(silent{db}, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
 		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
 		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, Eager: time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, debugjobs.Bindings()...)
@@ -55,7 +55,7 @@ func TestAnIdleRunnerFindsAJobWhenItPolls(t *testing.T) {
 	db := &counting{DB: silent{dbtest.Open(t)}}
 	others := queue.New(db.DB, system.Real{}, job.Known())
 	r := &rig{t: t, q: others, done: make(chan error, 1)}
-	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
 		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
 		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 20 * time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, debugjobs.Bindings()...)
@@ -93,7 +93,7 @@ func TestABacklogIsWorkedWithoutLooking(t *testing.T) {
 	store(t, q, jobs)
 	var left sync.WaitGroup
 	left.Add(jobs)
-	w, err := worker.New(q, system.Real{}, job.Known(), zerolog.Nop(), worker.Config{
+	w, err := worker.New(q, zerolog.Nop(), worker.Config{
 		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: slots,
 		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
 	}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {

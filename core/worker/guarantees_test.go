@@ -68,7 +68,7 @@ func TestARunThatTakesTooLongIsAFailedAttempt(t *testing.T) {
 	types[job.ActionExecute] = short
 	q := queue.New(dbtest.Open(t), system.Real{}, types)
 	var cause atomic.Value
-	r := startTypes(t, q, types, handler(func(ctx context.Context, _ *worker.Job[json.RawMessage]) (any, error) {
+	r := startOn(t, q, "runner-1", handler(func(ctx context.Context, _ *worker.Job[json.RawMessage]) (any, error) {
 		<-ctx.Done()
 		cause.Store(context.Cause(ctx))
 		return nil, ctx.Err()

@@ -46,6 +46,22 @@ func Bind[P any](typ string, h Handler[P]) Binding {
 	}}
 }
 
+// Middleware stands around the handlers of a worker: it can change the context
+// of a run, look at it before and after, answer in its place, and change its
+// answer: whatever it returns counts, as what a handler returns does. It calls
+// next, which is the handler or the next middleware, once or not at all.
+// A payload that does not decode is an error of next; a panic passes through.
+type Middleware func(ctx context.Context, r *Run, next func(context.Context) (any, error)) (result any, err error)
+
+// within puts a middleware around what is bound.
+func (b Binding) within(m Middleware) Binding {
+	handle := b.handle
+	b.handle = func(ctx context.Context, r *Run) (any, error) {
+		return m(ctx, r, func(ctx context.Context) (any, error) { return handle(ctx, r) })
+	}
+	return b
+}
+
 // payloadError says where a payload does not fit, without quoting it.
 func payloadError(payload []byte, err error) error {
 	var wrong *json.UnmarshalTypeError
@@ -93,6 +109,12 @@ type Run struct {
 // ID is the job's id.
 func (r *Run) ID() string { return r.claimed.JobID }
 
+// Type is the job's type.
+func (r *Run) Type() string { return r.claimed.Type }
+
+// Queue is the name of the job's queue.
+func (r *Run) Queue() string { return r.claimed.Queue }
+
 // Attempt counts the job's runs from 1, less those handed back or snoozed.
 func (r *Run) Attempt() int64 { return r.claimed.Attempt }
 
@@ -115,8 +137,8 @@ func (r *Run) Tick() (time.Time, bool) {
 // Commit completes the job together with whatever fill records: the handler's
 // own rows, follow-up jobs. All of it happens or none. While the database is
 // away it tries again until ctx ends, which the local end of the lease sees to.
-// It is safe to call again after an error. After it succeeded what the handler returns no longer
-// matters.
+// It is safe to call again after an error. After it succeeded what the handler
+// returns no longer matters.
 func (r *Run) Commit(ctx context.Context, result any, fill func(*queue.Batch)) error {
 	encoded, err := encodeResult(r.log, result)
 	if err != nil {

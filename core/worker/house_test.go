@@ -190,7 +190,7 @@ func timed(t *testing.T, fn Handler[json.RawMessage]) (*Worker, *handClock, *han
 	t.Helper()
 	clock := newHandClock()
 	db := &hangingDB{DB: dbtest.Open(t), stuck: make(chan stuckCall, 100)}
-	w, err := New(queue.New(db, clock, job.Known()), clock, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), Config{
+	w, err := New(queue.New(db, clock, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), Config{
 		Runner: queue.Runner{ID: "runner", Host: "test", Version: "test"}, Concurrency: 4,
 		Lease: testLease, Heartbeat: testLease / 3, Poll: testLease / 10, DrainTimeout: time.Minute,
 	}, Bind(job.ActionExecute, fn))
@@ -380,7 +380,7 @@ func TestAllJobsOfADeadRunnerAreTakenBackAtOnce(t *testing.T) {
 	if _, err := q.DB().Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
-	w, err := New(q, system.Real{}, job.Known(), zerolog.Nop(), Config{Runner: queue.Runner{ID: "r"}, Concurrency: 1, Lease: time.Minute, Heartbeat: time.Second, Poll: time.Second})
+	w, err := New(q, zerolog.Nop(), Config{Runner: queue.Runner{ID: "r"}, Concurrency: 1, Lease: time.Minute, Heartbeat: time.Second, Poll: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

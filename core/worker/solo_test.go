@@ -40,7 +40,7 @@ func forward(t *testing.T, q *queue.Queue, set, id string) {
 func soloRig(t *testing.T, q *queue.Queue, soloWait time.Duration) (w *Worker, ordinary, alone chan *Run, letGo chan struct{}) {
 	t.Helper()
 	ordinary, alone, letGo = make(chan *Run, 10), make(chan *Run, 10), make(chan struct{})
-	w, err := New(q, system.Real{}, job.Known(), zerolog.New(zerolog.NewTestWriter(t)), Config{
+	w, err := New(q, zerolog.New(zerolog.NewTestWriter(t)), Config{
 		Runner: queue.Runner{ID: "r", Host: "test", Version: "test"}, Concurrency: 4,
 		Lease: 2 * time.Second, Heartbeat: 100 * time.Millisecond, Poll: 10 * time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, Bind(job.DebugEcho, func(ctx context.Context, j *Job[json.RawMessage]) (any, error) {

@@ -1,15 +1,25 @@
 // Package worker runs jobs: it claims them, runs their handlers, keeps their
 // leases alive and puts down what became of them. It survives panics, outages
 // of the database and the death of other runners, and stops without losing or
-// spending anything. It may import core/job, core/queue, core/step,
-// core/system and core/telemetry; it knows no handler.
+// spending anything.
+//
+// A handler is a function of a context and a typed payload, bound to its job
+// type with [Bind]; what it returns is the job's result, or says what is to
+// become of the job (package job). Work that every handler shares stands around
+// them as [Middleware].
+//
+// It may import core/job, core/queue, core/step, core/system and
+// core/telemetry; it knows no handler.
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,18 +31,46 @@ import (
 	"github.com/postroom/postroom/core/system"
 )
 
-// Config says how a worker works. All fields but Queues, Eager and Retention
-// are required.
+// Config says how a worker works. The zero value works all queues.
 type Config struct {
-	Runner       queue.Runner // ID, Host, PID, Version; the rest is filled in
-	Queues       []string     // nil for all
-	Concurrency  int
-	Lease        time.Duration
-	Heartbeat    time.Duration
-	Poll         time.Duration // slowest fallback when nothing signals
-	Eager        time.Duration // where nothing signals: how soon to look again after there was work; 0 for not before Poll
-	DrainTimeout time.Duration
+	Runner       queue.Runner    // ID, Host, PID, Version; [Self] without an ID; the rest is filled in
+	Queues       []string        // nil for all
+	Concurrency  int             // jobs at a time; 10
+	Lease        time.Duration   // how long a job is held without a heartbeat; 1m
+	Heartbeat    time.Duration   // a third of the lease
+	Poll         time.Duration   // slowest fallback when nothing signals; 1s
+	Eager        time.Duration   // where nothing signals: how soon to look again after there was work; 0 for not before Poll
+	DrainTimeout time.Duration   // how long handlers may take to end after Run's context; 30s, negative for none
 	Retention    queue.Retention // the zero value keeps every job
+	Middleware   []Middleware    // around every handler, the first outermost
+}
+
+// fill puts in what was left out: the defaults of the configuration's section
+// queue.
+func (c *Config) fill(sys system.System) {
+	if c.Runner.ID == "" {
+		version := c.Runner.Version
+		c.Runner = Self(sys)
+		c.Runner.Version = version
+	}
+	c.Concurrency = cmp.Or(c.Concurrency, 10)
+	c.Lease = cmp.Or(c.Lease, time.Minute)
+	c.Heartbeat = cmp.Or(c.Heartbeat, c.Lease/3)
+	c.Poll = cmp.Or(c.Poll, time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 30*time.Second)
+}
+
+// Self describes this start of the program as a runner, but for its version.
+func Self(sys system.System) queue.Runner {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	var random [4]byte
+	sys.Read(random[:])
+	host = strings.ToValidUTF8(host, "-")
+	pid := os.Getpid()
+	return queue.Runner{ID: fmt.Sprintf("%s-%d-%x", host, pid, random), Host: host, PID: int64(pid)}
 }
 
 // Why a handler's context ended: see context.Cause.
@@ -75,8 +113,11 @@ type Worker struct {
 	soloWait time.Duration
 }
 
-// New returns a worker for the given handlers.
-func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger, cfg Config, bindings ...Binding) (*Worker, error) {
+// New returns a worker for the jobs of q that the bindings handle. Their types
+// must be among the queue's.
+func New(q *queue.Queue, log zerolog.Logger, cfg Config, bindings ...Binding) (*Worker, error) {
+	sys, types := q.System(), q.Types()
+	cfg.fill(sys)
 	w := &Worker{
 		cfg: cfg, q: q, sys: sys, types: types, log: log,
 		bound: map[string]Binding{}, due: sys.NewTimer(time.Hour),
@@ -85,10 +126,13 @@ func New(q *queue.Queue, sys system.System, types job.Types, log zerolog.Logger,
 	}
 	for _, b := range bindings {
 		if _, known := types[b.Type]; !known {
-			return nil, fmt.Errorf("worker: a handler is bound to %s, which is no known job type", b.Type)
+			return nil, fmt.Errorf("worker: a handler is bound to %s, which is not among the queue's job types", b.Type)
 		}
 		if _, twice := w.bound[b.Type]; twice {
 			return nil, fmt.Errorf("worker: two handlers are bound to %s", b.Type)
+		}
+		for _, m := range slices.Backward(cfg.Middleware) {
+			b = b.within(m)
 		}
 		w.bound[b.Type] = b
 		w.cfg.Runner.Types = append(w.cfg.Runner.Types, b.Type)
@@ -150,6 +194,32 @@ func (w *Worker) Run(ctx context.Context) error {
 	stopWork()
 	loops.Wait()
 	return nil
+}
+
+// RunNext claims the first job in line, if there is one, runs it, and returns
+// its id once what became of it is stored; "" if there was none. It is for
+// tests (package queuetest) and for programs that are started for one job: it
+// does none of Run's housekeeping, and the two must not be used together. When
+// ctx ends the handler's context does, and the job is handed back.
+func (w *Worker) RunNext(ctx context.Context) (id string, err error) {
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	defer stopWork()
+	for _, loop := range []func(context.Context){w.deadlines, w.every(w.cfg.Heartbeat, w.heartbeat), w.every(min(w.cfg.Poll, time.Second), w.heedCancels)} {
+		loops.Add(1)
+		w.sys.Go("beside one job", func() { defer loops.Done(); loop(work) })
+	}
+	got, err := w.claim(ctx, work, 1, nil)
+	if err != nil || len(got.Jobs) == 0 {
+		return "", err
+	}
+	unhook := context.AfterFunc(ctx, func() { w.each(func(r *activeRun) { r.cancel(ErrShutdown) }) })
+	defer unhook()
+	for w.Running() > 0 {
+		<-w.freed
+	}
+	return got.Jobs[0].JobID, nil
 }
 
 // claimLoop claims whenever there are free slots and a reason to look.

@@ -34,17 +34,7 @@ func start(t *testing.T, bindings ...worker.Binding) *rig {
 
 func startOn(t *testing.T, q *queue.Queue, id string, bindings ...worker.Binding) *rig {
 	t.Helper()
-	return startWorker(t, q, id, job.Known(), bindings...)
-}
-
-func startTypes(t *testing.T, q *queue.Queue, types job.Types, bindings ...worker.Binding) *rig {
-	t.Helper()
-	return startWorker(t, q, "runner-1", types, bindings...)
-}
-
-func startWorker(t *testing.T, q *queue.Queue, id string, types job.Types, bindings ...worker.Binding) *rig {
-	t.Helper()
-	w, err := worker.New(q, system.Real{}, types, zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+	w, err := worker.New(q, zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
 		Runner: queue.Runner{ID: id, Host: "test", Version: "test"}, Concurrency: 4,
 		Lease: time.Second, Heartbeat: 200 * time.Millisecond, Poll: 50 * time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, append(debugjobs.Bindings(), bindings...)...)

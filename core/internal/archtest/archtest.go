@@ -84,7 +84,7 @@ var Rules = []Rule{
 		Why: "faults are put on where a service is wired together, so that no package behaves differently in a rehearsal",
 	},
 	{
-		Forbid: []string{core + "internal/dbtest", core + "internal/sim"},
+		Forbid: []string{core + "internal/dbtest", core + "internal/exampletest", core + "internal/sim", core + "queuetest"},
 		Why:    "helpers of tests stay out of what is shipped",
 	},
 	{

@@ -76,7 +76,7 @@ func (l *workload) startRunner(slot int) {
 	p.Go("runner", func() {
 		w.record(entry{kind: "runner starts", proc: p.name})
 		q := queue.New(&database{p}, p, l.types)
-		work, err := worker.New(q, p, l.types, zerolog.Nop(), worker.Config{
+		work, err := worker.New(q, zerolog.Nop(), worker.Config{
 			Runner:      queue.Runner{ID: p.name, Host: "sim", Version: "sim"},
 			Concurrency: w.plan.concurrency, Lease: w.plan.lease, Heartbeat: w.plan.heartbeat,
 			Poll: w.plan.poll, Eager: w.plan.eager, DrainTimeout: w.plan.drain, Queues: r.queues, Retention: w.plan.keepAll(),

@@ -36,7 +36,6 @@ type rig struct {
 	store   *mail.Store
 	account *mail.Account
 	dir     *maildir.Dir
-	types   job.Types
 	crash   func(ctx context.Context, point, actionID string) error
 	blind   bool // nothing tells of new files
 }
@@ -55,7 +54,7 @@ func setupFor(t testing.TB) *rig {
 		types[name] = typ
 	}
 	q := queue.New(db, system.Real{}, types)
-	r := &rig{TB: t, db: db, q: q, types: types, store: mail.NewStore(db, q, mail.Policy{
+	r := &rig{TB: t, db: db, q: q, store: mail.NewStore(db, q, mail.Policy{
 		ApprovalAlways: []string{"delete"}, Confidence: 0.7, ApprovalExpiry: time.Hour,
 	})}
 	path := filepath.Join(t.TempDir(), "Maildir")
@@ -93,7 +92,7 @@ func (r *rig) run() (stop func()) {
 	if r.blind {
 		a.Blind(r.account.ID)
 	}
-	w, err := worker.New(r.q, system.Real{}, r.types, zerolog.New(zerolog.NewTestWriter(r)), worker.Config{
+	w, err := worker.New(r.q, zerolog.New(zerolog.NewTestWriter(r)), worker.Config{
 		Runner: queue.Runner{ID: "runner", Host: "test", Version: "test"}, Concurrency: 4, Lease: 5 * time.Second,
 		Heartbeat: time.Second, Poll: 50 * time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, a.Bindings()...)
