@@ -95,6 +95,7 @@ static: ## check formatting, vet, tidiness and that each module builds by itself
 	@unformatted=$$(gofmt -l $(MODULES)); if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
 	@for m in $(MODULES); do echo "== $$m"; (cd $$m && go vet ./... && \
 	  GOWORK=off go build ./... && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff) || exit 1; done
+	cd e2e/collector && export GOWORK=off && go vet ./... && go mod tidy -diff
 
 .PHONY: check
 check: static lint test race conformance fuzz ## everything the gate for a change runs

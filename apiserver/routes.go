@@ -21,6 +21,7 @@ import (
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/telemetry"
 	"github.com/postroom/postroom/core/token"
 	"github.com/postroom/postroom/core/wiring"
 )
@@ -106,7 +107,8 @@ func (s service) wrap(h http.Handler) http.Handler {
 	h = s.guard.Wrap(h)
 	h = httpd.Access{Log: s.log, Quiet: quiet}.Wrap(h)
 	// The route is known only when the mux has answered; otelhttp reads it
-	// then and names the span after it.
+	// then and names the span after it, which does not make it an attribute.
+	h = tellRoute(h)
 	h = otelhttp.NewHandler(h, "request", otelhttp.WithSpanNameFormatter(spanName), otelhttp.WithFilter(isTraced))
 	return httpd.WithRequestID(h)
 }
@@ -181,6 +183,14 @@ func spanName(_ string, r *http.Request) string {
 		return r.Pattern
 	}
 	return r.Method
+}
+
+// tellRoute gives the request's span its route.
+func tellRoute(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
+		telemetry.Route(r.Context(), r.Pattern)
+	})
 }
 
 // isTraced leaves out what machines ask again and again, and streams, which

@@ -208,11 +208,14 @@ func (q *Queue) EnqueueMany(ctx context.Context, jobs []job.New) ([]Enqueued, er
 
 // enqueue stores jobs with the op for new ones, where all are, or else the
 // one that asks about them. It also returns the rows of the op's answer.
-func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libsql.Op) ([]Enqueued, []libsql.Row, error) {
-	out := make([]Enqueued, len(jobs))
+func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libsql.Op) (out []Enqueued, rows []libsql.Row, err error) {
+	out = make([]Enqueued, len(jobs))
 	if len(jobs) == 0 {
 		return out, nil, nil
 	}
+	ctx, span := telemetry.QueueEnqueue(ctx)
+	defer func() { telemetry.End(span, err) }()
+	in := ""
 	items := make([]item, len(jobs))
 	stored := map[string]after{}
 	guarded, fresh := false, true
@@ -223,16 +226,21 @@ func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libs
 		if before, again := stored[n.ID]; again && before.Type != n.Type {
 			return out, nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
 		}
-		var err error
 		if items[i], err = q.encode(ctx, n, stored); err != nil {
 			return out, nil, inItem(err, i, len(jobs))
 		}
+		if i == 0 {
+			in = n.Queue
+		} else if n.Queue != in {
+			in = "" // several
+		}
 	}
+	telemetry.Enqueues(span, len(jobs), in, jobs[0].ID, jobs[0].Type)
 	op := opAsks
 	if fresh {
 		op = opNew
 	}
-	rows, err := q.store(ctx, op, items, fresh, guarded)
+	rows, err = q.store(ctx, op, items, fresh, guarded)
 	if err != nil {
 		return out, nil, fmt.Errorf("enqueue: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -42,6 +43,29 @@ func EmailAction(ctx context.Context, messageID, actionType string, attrs ...att
 		Text(MessageIDKey, messageID), Text(ActionTypeKey, actionType))
 }
 
+// QueueEnqueue starts the span "queue.enqueue": a call stores jobs. It is the
+// parent of their runs; [Enqueues] tells it which they are.
+func QueueEnqueue(ctx context.Context) (context.Context, trace.Span) {
+	return otel.Tracer(scope).Start(ctx, "queue.enqueue", trace.WithSpanKind(trace.SpanKindProducer))
+}
+
+// Enqueues puts down what a span of QueueEnqueue stores: n jobs, in one queue
+// unless that is "". One job is named.
+func Enqueues(span trace.Span, n int, queue, id, typ string) {
+	if !span.IsRecording() {
+		return
+	}
+	span.SetAttributes(semconv.MessagingSystemKey.String("postroom"), semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("enqueue"))
+	if queue != "" {
+		span.SetAttributes(Text(semconv.MessagingDestinationNameKey, queue))
+	}
+	if n == 1 {
+		span.SetAttributes(Text(semconv.MessagingMessageIDKey, id), Text(JobTypeKey, typ))
+	} else {
+		span.SetAttributes(semconv.MessagingBatchMessageCount(n))
+	}
+}
+
 // JobInfo is what a job's span says about the job.
 type JobInfo struct {
 	ID      string
@@ -73,6 +97,14 @@ func (job JobInfo) attributes() []attribute.KeyValue {
 		Text(semconv.MessagingMessageIDKey, job.ID),
 		Text(JobTypeKey, job.Type),
 		JobAttemptKey.Int(job.Attempt),
+	}
+}
+
+// Route puts the route of a request, as net/http's patterns write it, into the
+// span of ctx.
+func Route(ctx context.Context, pattern string) {
+	if _, route, ok := strings.Cut(pattern, " "); ok {
+		trace.SpanFromContext(ctx).SetAttributes(semconv.HTTPRoute(route))
 	}
 }
 
