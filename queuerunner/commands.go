@@ -62,6 +62,7 @@ func commands() []command {
 		{"tokens list", "", "list the stored tokens by name", tokensList},
 		{"tokens remove", "NAME", "remove a token", tokensRemove},
 
+		{"top", "", "show queues and runners, live on a terminal", topCommand},
 		{"completion", "SHELL", "print what makes bash, zsh or fish complete this command line", completion},
 		{"verify", "", "check the whole database against its rules, and mail files against it, also while services run", verify},
 		{"backup", "FILE", "write a consistent copy of the database to a new file, also while services run", backup},

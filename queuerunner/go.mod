@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/postroom/postroom/core v0.0.0
 	github.com/rs/zerolog v1.35.1
+	golang.org/x/term v0.47.0
 )
 
 require (

@@ -13,6 +13,19 @@ import (
 // the other when that is closed.
 func openTerminal(t *testing.T) (program *os.File, screen <-chan string) {
 	t.Helper()
+	master, program := openPTY(t)
+	out := make(chan string, 1)
+	go func() {
+		raw, _ := io.ReadAll(master) // it ends with an error when the program's side is closed
+		_ = master.Close()
+		out <- string(raw)
+	}()
+	return program, out
+}
+
+// openPTY returns both sides of a terminal.
+func openPTY(t *testing.T) (master, program *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("there are no terminals here: %v", err)
@@ -27,11 +40,5 @@ func openTerminal(t *testing.T) (program *os.File, screen <-chan string) {
 	if err != nil {
 		t.Skipf("there are no terminals here: %v", err)
 	}
-	out := make(chan string, 1)
-	go func() {
-		raw, _ := io.ReadAll(master) // it ends with an error when the program's side is closed
-		_ = master.Close()
-		out <- string(raw)
-	}()
-	return program, out
+	return master, program
 }

@@ -141,6 +141,19 @@ func (q *Queue) Runners(ctx context.Context) ([]Runner, error) {
 	return out, nil
 }
 
+// Held counts the jobs in the hands of each runner that has any, by its id.
+func (q *Queue) Held(ctx context.Context) (map[string]int64, error) {
+	res, err := q.db.Read(ctx, libsql.Query(sqlHeld))
+	if err != nil {
+		return nil, fmt.Errorf("count the jobs of runners: %w", err)
+	}
+	held := make(map[string]int64, len(res[0].Rows))
+	for _, r := range res[0].Rows {
+		held[r.Str(0)] = r.Int(1)
+	}
+	return held, nil
+}
+
 // liveRunners counts the runners that were heard of just now.
 func (q *Queue) liveRunners(ctx context.Context) (int64, error) {
 	res, err := q.db.Read(ctx, libsql.Query(sqlLiveRunners))

@@ -551,6 +551,10 @@ const sqlRunner = `INSERT INTO runners(id, host, pid, version, queues_json, type
 const sqlRunnerGone = `DELETE FROM runners WHERE id = ?`
 
 // sqlRunnersForget drops runners that have been silent for a day.
+// sqlHeld counts the jobs in each runner's hands.
+const sqlHeld = `SELECT CAST(claimed_by AS BLOB), count(*) FROM jobs INDEXED BY jobs_lease
+ WHERE state = 'running' AND lease_expires_at IS NOT NULL GROUP BY claimed_by`
+
 const sqlRunnersForget = `DELETE FROM runners WHERE heartbeat_at < (SELECT ms FROM db_clock) - 86400000`
 
 const sqlRunners = `SELECT CAST(id AS BLOB), CAST(host AS BLOB), pid, CAST(version AS BLOB), CAST(queues_json AS BLOB),
