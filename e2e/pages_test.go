@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // screens is where pictures of the pages are kept, for people to look at.
@@ -124,10 +127,41 @@ func (p *page) press(name string) {
 	})()`, name))
 }
 
-// keep takes a picture and looks for what keeps people out: controls without a
-// name, pictures without a text, headings that are not one.
+// axe is Deque's library of accessibility rules; scripts/setup fetches it.
+const axe = "../.cache/axe/axe.min.js"
+
+// judge lets axe look at the page as it stands, in light and in dark.
+func (p *page) judge(name string) {
+	p.Helper()
+	script, err := os.ReadFile(axe)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			p.Fatalf("there is no axe-core (scripts/setup fetches it): %v", err)
+		}
+		p.Logf("%s is not looked at by axe: %v", name, err)
+		return
+	}
+	for _, scheme := range []string{"dark", "light"} {
+		run(p, "a "+scheme+" page", chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+			_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+			})
+			return err
+		}))
+		for _, v := range run(p, "axe on "+name, chromedp.Evaluate[[]string](string(script)+`;
+		  new Promise((then) => requestAnimationFrame(() => requestAnimationFrame(then))).then(() => axe.run()).then((r) => r.violations
+		    .filter((v) => v.impact === "serious" || v.impact === "critical")
+		    .map((v) => v.id + ": " + v.help + ": " + v.nodes.map((n) => n.html + " " + n.failureSummary).join(" | ")))`, chromedp.EvalAwaitPromise)) {
+			p.Errorf("%s, %s: %s", name, scheme, v)
+		}
+	}
+}
+
+// keep takes a picture and looks for what keeps people out: what axe finds, and
+// controls without a name, pictures without a text, headings that are not one.
 func (p *page) keep(name string) {
 	p.Helper()
+	p.judge(name)
 	picture := run(p, "picture of "+name, chromedp.FullScreenshot(100))
 	for _, f := range run(p, "look at "+name, chromedp.Evaluate[[]string](`(() => {
 	  const faults = [];
@@ -254,6 +288,7 @@ func TestTheFirstTenMinutes(t *testing.T) {
 
 	p.goTo("#/approvals", "Approvals")
 	p.see("p", "Nothing waits.")
+	p.keep("approvals")
 	api.do("PUT", "/v1/cron/nightly", "application/json", strings.NewReader(`{"schedule":"@daily","type":"debug.echo"}`))
 	p.goTo("#/schedules", "Schedules")
 	p.press("Trigger nightly")
@@ -265,6 +300,7 @@ func TestTheFirstTenMinutes(t *testing.T) {
 	p.see("td", "queue.lease")
 	p.keep("configuration")
 	p.goTo("#/nowhere", "There is no such page")
+	p.keep("nowhere")
 
 	if run(p, "look for scripts that ran", chromedp.Evaluate[bool]("window.hurt === 1")) {
 		t.Error("text of a message or a payload ran as a script")
@@ -273,6 +309,49 @@ func TestTheFirstTenMinutes(t *testing.T) {
 	p.goTo("#/jobs", "Jobs")
 	p.see("td", failed)
 	p.keep("phone")
+	p.calm()
+}
+
+// A failed job is found and retried with the keyboard alone.
+func TestTheKeyboardIsEnough(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, "QUEUE_DEBUG_JOBS=true")
+	s.runner()
+	api := s.server()
+	var j struct{ ID string }
+	api.postJSON("/v1/jobs", `{"type":"debug.fail","max_attempts":1}`).into(t, &j)
+	api.job(j.ID)
+	p := openPage(t, api.url)
+	p.goTo("", "Overview")
+	// tab goes on until the control with this name has the focus, and sees that
+	// it shows.
+	tab := func(name string) {
+		t.Helper()
+		for range 60 {
+			run(p, "tab", chromedp.KeyEvent(kb.Tab))
+			on := run(p, "what has the focus", chromedp.Evaluate[[]string](`(() => {
+			  const e = document.activeElement, s = getComputedStyle(e);
+			  return [(e.getAttribute("aria-label") ?? e.innerText ?? "").trim(), String(s.outlineStyle !== "none" || s.boxShadow !== "none")];
+			})()`))
+			if strings.HasPrefix(on[0], name) {
+				if on[1] != "true" {
+					t.Errorf("nothing shows that %q has the focus", on[0])
+				}
+				return
+			}
+		}
+		p.fail("reach "+name, fmt.Errorf("sixty tabs do not come to it"))
+	}
+	tab("Jobs")
+	run(p, "follow the link", chromedp.KeyEvent(kb.Enter))
+	p.see("h1", "Jobs")
+	p.see("td", j.ID)
+	tab(j.ID)
+	run(p, "open the job", chromedp.KeyEvent(kb.Enter))
+	p.see("h1", "debug.fail")
+	tab("Retry")
+	run(p, "press the button", chromedp.KeyEvent(kb.Enter))
+	p.see("main", "run 2 failed")
 	p.calm()
 }
 
