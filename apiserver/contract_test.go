@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
 	gopath "path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +25,8 @@ import (
 type contract struct {
 	mux        *http.ServeMux
 	operations map[string]operation // by the mux's pattern
-	list       []operation
+	list       []operation          // by path and method
+	document   any
 }
 
 // operation is one of the description.
@@ -63,7 +66,7 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 	if err := compiler.AddResource("openapi.json", document); err != nil {
 		return nil, err
 	}
-	c := &contract{mux: mux, operations: map[string]operation{}}
+	c := &contract{mux: mux, operations: map[string]operation{}, document: document}
 	for path, item := range object(object(document)["paths"]) {
 		for method, op := range object(item) {
 			o, err := readOperation(compiler, path, method, object(op), document)
@@ -78,6 +81,7 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 			c.list = append(c.list, o)
 		}
 	}
+	slices.SortFunc(c.list, func(a, b operation) int { return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.method, b.method)) })
 	return c, nil
 })
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/token"
 )
@@ -159,10 +160,19 @@ func (s service) tryRules(ctx context.Context, in *trialInput) (*reply[triedList
 	if limit == 0 {
 		limit = 50
 	}
+	if err := checkTexts("account", text(v.Account)); err != nil {
+		return nil, err
+	}
+	if err := checkTexts("cursor", text(v.Cursor)); err != nil {
+		return nil, err
+	}
 	t := mail.Trial{AccountID: text(v.Account), PageOf: mail.PageOf{Limit: limit, Cursor: text(v.Cursor)}}
 	if v.Messages != nil {
 		if t.Messages = *v.Messages; len(t.Messages) > 200 {
 			return nil, invalid("messages", "are more than 200")
+		}
+		if err := checkTexts("messages", t.Messages...); err != nil {
+			return nil, err
 		}
 	}
 	if v.Rules != nil {
@@ -176,8 +186,21 @@ func (s service) tryRules(ctx context.Context, in *trialInput) (*reply[triedList
 }
 
 func (s service) applyRules(ctx context.Context, in *applyRulesInput) (*replyAs[*mail.Task], error) {
+	if err := checkTexts("account", text(in.value.Account)); err != nil {
+		return nil, err
+	}
 	task, repeated, err := s.mail.ApplyRules(ctx, text(in.value.Account))
 	return answerTask(task, repeated), err
+}
+
+// checkTexts refuses what no id can be: the database takes no NUL.
+func checkTexts(field string, texts ...string) error {
+	for _, t := range texts {
+		if err := job.CheckText(field, t, job.MaxKey); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func answerTask(task *mail.Task, repeated bool) *replyAs[*mail.Task] {

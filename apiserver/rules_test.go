@@ -71,6 +71,10 @@ func TestADryRunShowsWhatRulesWouldDo(t *testing.T) {
 func TestRulesAreAppliedAsATask(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
+	f.post("/v1/rules:apply", `{"account":"\u0000"}`).problem(400, "invalid", "account")
+	f.post("/v1/rules:dryrun", `{"account":"\u0000"}`).problem(400, "invalid", "account")
+	f.post("/v1/rules:dryrun", `{"messages":["\u0000"]}`).problem(400, "invalid", "messages")
+	f.post("/v1/rules:dryrun", `{"cursor":"\u0000"}`).problem(400, "invalid", "cursor")
 	account := f.account("me@example.com")
 	task := f.post("/v1/rules:apply", `{"account":"`+account+`"}`).is(202)
 	if task["kind"] != "rules.apply" || task["state"] != "queued" || task["total"] != nil || task["account_id"] != account {

@@ -274,12 +274,12 @@ func TestListsStopLookingAndSaySo(t *testing.T) {
 	q, _ := setup(t)
 	oldest := enqueue(t, q, job.New{Queue: "oldest", Payload: json.RawMessage(`{"a":1}`)})
 	big := json.RawMessage(`"` + string(slices.Repeat([]byte("x"), 900_000)) + `"`)
-	for range 11 { // beyond 8 MiB
+	for range 6 { // beyond 4 MiB
 		enqueue(t, q, job.New{Payload: big})
 	}
 	p, err := q.List(t.Context(), queue.Filter{Payload: queue.Inside{Field: "a", Value: "1"}}, 5, 0)
 	if err != nil || len(p.Jobs) != 0 || !p.Partial || p.Next == 0 {
-		t.Fatalf("payloads of 10 MB: %d jobs, %v %v %v", len(p.Jobs), p.Partial, p.Next, err)
+		t.Fatalf("payloads of 5 MB: %d jobs, %v %v %v", len(p.Jobs), p.Partial, p.Next, err)
 	}
 	if p, err = q.List(t.Context(), queue.Filter{Payload: queue.Inside{Field: "a", Value: "1"}}, 5, p.Next); err != nil || len(p.Jobs) != 1 || p.Partial {
 		t.Errorf("the next page: %d jobs, %v %v", len(p.Jobs), p.Partial, err)

@@ -12,8 +12,9 @@ import (
 
 // What one call looks at when it has filters, whatever they are.
 const (
-	listWindow  = 20_000  // jobs
-	insideBytes = 8 << 20 // of their payloads, when it looks into them
+	listWindow   = 20_000  // jobs
+	insideWindow = 5_000   // jobs, when it looks into their payloads
+	insideBytes  = 4 << 20 // and bytes of these
 )
 
 // Filter narrows a list; empty fields do not.
@@ -121,7 +122,7 @@ func (q *Queue) list(ctx context.Context, sql, sqlGiven string, f Filter, states
 	case !f.IsEmpty() || states != nil:
 		end := libsql.Query(sqlSeen, cursor, listWindow)
 		if inside {
-			end = libsql.Query(sqlSeenInside, cursor, listWindow, insideBytes)
+			end = libsql.Query(sqlSeenInside, cursor, insideWindow, insideBytes)
 		}
 		res, err := q.db.Read(ctx, end)
 		if err != nil {
