@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -138,6 +141,35 @@ func TestTheTokenOpensEverythingButHealth(t *testing.T) {
 	f.get("/nothing").problem(401, "unauthorized", "")
 	if log := f.log.String(); strings.Contains(log, "Bearer") || strings.Contains(log, `"old"`) {
 		t.Errorf("a token is in the log: %s", log)
+	}
+}
+
+// However a path is written, it is no way round the token. The requests go out
+// byte for byte: a client would tidy their paths.
+func TestNoPathLeadsRoundTheToken(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(s *service) { s.tokens = token.NewKeyring("secret") })
+	for _, path := range []string{
+		"/v1/jobs", "//v1/jobs", "/./v1/jobs", "/healthz/../v1/jobs", "/healthz/..%2fv1/jobs", "/%2e%2e/v1/jobs", "/healthz%2f..%2fv1%2fjobs",
+		"/ui/../v1/jobs", "/ui/%2e%2e/v1/jobs", "/ui/..%5c..%5cgo.mod", "/ui/%2e%2e%2fgo.mod", "/ui/....//go.mod", "/livez;/v1/jobs", "/v1/jobs?/healthz",
+		"/v1/jobs#/healthz", "/healthz/v1/jobs", "/v1/../metrics", "http://127.0.0.1/v1/jobs", "/V1/JOBS", "/v1/jobs/%00", "*",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", path); err != nil {
+			t.Fatal(err)
+		}
+		got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		body, err := io.ReadAll(got.Body)
+		_ = conn.Close()
+		if err != nil || got.StatusCode < 300 || got.StatusCode >= 500 || strings.Contains(string(body), `"jobs"`) || strings.Contains(string(body), "module github.com") {
+			t.Errorf("%s: %s %.200s, %v", path, got.Status, body, err)
+		}
 	}
 }
 
