@@ -6,6 +6,7 @@ MODULES   := core queuerunner apiserver deploy e2e migrations
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -X github.com/postroom/postroom/core/version.version=$(VERSION)
 GOLANGCI  := v2.15.0
+CYCLONEDX := v1.10.0
 GOVULNCHECK := v1.9.0
 TOOLS     := $(CURDIR)/.cache/bin
 # Tests of one package run in parallel with those of others; the machine's
@@ -114,10 +115,26 @@ deploy-check: setup $(TOOLS)/golangci-lint ## check deploy's files with the libr
 	@cd deploy/check && test -z "$$(gofmt -l .)" && export GOWORK=off && go vet ./... && go mod tidy -diff && \
 	  $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && go test -count=1 ./...
 
+.PHONY: release
+release: setup $(TOOLS)/cyclonedx-gomod ## build archives, Debian packages, lists of components and checksums into dist/, for ARCHES (amd64)
+	VERSION='$(VERSION)' TOOLS=$(TOOLS) scripts/release
+
+.PHONY: release-check
+release-check: setup $(TOOLS)/cyclonedx-gomod ## build what is published twice, at two places, and compare every byte
+	scripts/release-check $(TOOLS)
+
+.PHONY: deb-check
+deb-check: ## as root: install the package of dist/ in a clean Debian, work with it, and purge it
+	deploy/debian/check dist/postroom_*_$$(dpkg --print-architecture).deb
+
+$(TOOLS)/cyclonedx-gomod: Makefile
+	GOBIN=$(TOOLS) go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX)
+	@touch $@
+
 .PHONY: sim
 sim: setup ## simulate runners, clients and mishaps for SEEDS (a number, or a range such as 17-17), with SERVER=1 on a libsql server; see docs/simulator.md
 	@set -o pipefail; cd core && SEEDS=$(or $(SEEDS),1000) go test -count=1 -timeout 0 -v -run 'TestNoSeed$(if $(SERVER),OnAServer)BreaksAPromise' ./internal/sim | grep -v '^=== '
 
 .PHONY: clean
 clean: ## remove what was built; data/ stays
-	rm -rf bin .cache
+	rm -rf bin dist .cache
