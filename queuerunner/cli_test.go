@@ -80,7 +80,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"frobnicate"}, `unknown command "frobnicate"` + "\n"},
 		{[]string{"a\x1b[31mb"}, `unknown command "a\x1b[31mb"`},
 		{[]string{""}, `unknown command ""`},
-		{[]string{"jobs"}, "which one? enqueue, list, tail, show, why, cancel, retry, settle"},
+		{[]string{"jobs"}, "which one? enqueue, list, tail, show, why, cancel, retry, delete, run-now, settle"},
 		{[]string{"run", "now"}, `unexpected argument "now"`},
 		{[]string{"-frob"}, "flag provided but not defined: -frob"},
 		{[]string{"jobs", "list", "-frob"}, "queuerunner jobs list: flag provided but not defined: -frob"},
