@@ -10,8 +10,8 @@ CYCLONEDX := v1.10.0
 GOVULNCHECK := v1.9.0
 TOOLS     := $(CURDIR)/.cache/bin
 # Tests of one package run in parallel with those of others; the machine's
-# cores are the limit.
-TESTFLAGS ?=
+# cores are the limit, and a slow machine takes its time.
+TESTFLAGS ?= -timeout 30m
 # How long each fuzz target runs.
 FUZZTIME  ?= 3s
 # Of the benchmark: -size, -count, -peers, -workloads, -dir, -json, -svg.
