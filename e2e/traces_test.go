@@ -281,19 +281,19 @@ func TestTracesOfRetriesAndOfWhatIsNotSampled(t *testing.T) {
 	api.account()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	all, err := c.WaitFor(ctx, func(all []otlptest.Span) bool {
-		return slices.ContainsFunc(find(all, "queue.job", "postroom.job.type", "account.sync"), func(s otlptest.Span) bool { return len(s.Links) > 0 })
+	linked := func(all []otlptest.Span, again otlptest.Span) bool {
+		return len(again.Links) > 0 && slices.ContainsFunc(all, func(s otlptest.Span) bool {
+			return s.SpanID == again.Links[0].SpanID && s.TraceID == again.Links[0].TraceID && s.TraceID != again.TraceID
+		})
+	}
+	all, err := c.WaitFor(ctx, func(all []otlptest.Span) bool { // each service sends its spans when it likes
+		return slices.ContainsFunc(find(all, "queue.job", "postroom.job.type", "account.sync"), func(s otlptest.Span) bool { return linked(all, s) })
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, again := range find(all, "queue.job", "postroom.job.type", "account.sync") {
-		if len(again.Links) == 0 {
-			continue
-		}
-		if again.ParentID != "" || !slices.ContainsFunc(all, func(s otlptest.Span) bool {
-			return s.SpanID == again.Links[0].SpanID && s.TraceID == again.Links[0].TraceID && s.TraceID != again.TraceID
-		}) {
+		if len(again.Links) > 0 && (again.ParentID != "" || !linked(all, again)) {
 			t.Errorf("a later run of account.sync is linked to %+v, with parent %q", again.Links, again.ParentID)
 		}
 	}

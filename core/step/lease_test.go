@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/step"
 	"github.com/postroom/postroom/core/system"
@@ -59,7 +60,8 @@ func TestNothingBeginsWithoutTheLease(t *testing.T) {
 			}
 			return v, err
 		})
-		if err := <-stale; !errors.Is(err, queue.ErrLeaseLost) {
+		// Where the write takes its time, the run is stopped before it has begun.
+		if err := <-stale; !errors.Is(err, queue.ErrLeaseLost) && libsql.ClassOf(err) != libsql.Canceled {
 			t.Errorf("the stale run: %v", err)
 		}
 		if d.State != job.Completed || w.changed() != 1 {
