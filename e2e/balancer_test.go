@@ -18,19 +18,26 @@ import (
 	"github.com/postroom/postroom/core/libsql/sqldtest"
 )
 
-// balancer starts HAProxy with the configuration that is shipped.
-func (s *system) balancer(one, two string) *process {
+// installed finds a server that make setup installs.
+func (s *system) installed(name string) string {
 	s.Helper()
-	path, err := exec.LookPath("haproxy")
+	path, err := exec.LookPath(name)
 	if err != nil {
-		path = "/usr/sbin/haproxy" // which is on the PATH of root only
+		path = "/usr/sbin/" + name // which is on the PATH of root only
 	}
 	if _, err := os.Stat(path); err != nil {
 		if os.Getenv("CI") != "" {
-			s.Fatal("there is no haproxy: make setup")
+			s.Fatalf("there is no %s: make setup", name)
 		}
-		s.Skip("there is no haproxy on this machine: make setup installs it where it can")
+		s.Skipf("there is no %s on this machine: make setup installs it where it can", name)
 	}
+	return path
+}
+
+// balancer starts HAProxy with the configuration that is shipped.
+func (s *system) balancer(one, two string) *process {
+	s.Helper()
+	path := s.installed("haproxy")
 	config := filepath.Join("..", "deploy", "haproxy", "haproxy.cfg")
 	bind := sqldtest.FreeHost() + ":17880"
 	env := append(os.Environ(), "API_BIND="+bind, "API_ONE="+one, "API_TWO="+two)

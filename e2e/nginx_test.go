@@ -20,16 +20,7 @@ import (
 // replaced.
 func (s *system) nginx(one, two string) *process {
 	s.Helper()
-	path, err := exec.LookPath("nginx")
-	if err != nil {
-		path = "/usr/sbin/nginx" // which is on the PATH of root only
-	}
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") != "" {
-			s.Fatal("there is no nginx: make setup")
-		}
-		s.Skip("there is no nginx on this machine: make setup installs it where it can")
-	}
+	path := s.installed("nginx")
 	text, err := os.ReadFile("../deploy/nginx/postroom.conf")
 	if err != nil {
 		s.Fatal(err)

@@ -83,17 +83,22 @@ func linked(t *testing.T, opt Options) (*Remote, *link) {
 	return openOn(t, opt), l
 }
 
+// hold lets no request through until held is closed, and tells of each.
+func (l *link) hold() (arrived <-chan struct{}, held chan<- struct{}) {
+	told, gate := make(chan struct{}, 100), make(chan struct{})
+	l.do(func(w http.ResponseWriter, q *http.Request) {
+		told <- struct{}{}
+		<-gate
+		l.target.ServeHTTP(w, q)
+	})
+	return told, gate
+}
+
 func TestWritesThatComeWhileOthersAreUnderWayShareARequest(t *testing.T) {
 	t.Parallel()
 	var commits sync.Map
 	r, l := linked(t, Options{OnCommit: func(requests, statements int) { commits.Store(requests, statements) }})
-	held := make(chan struct{})
-	arrived := make(chan struct{}, 100)
-	l.do(func(w http.ResponseWriter, q *http.Request) {
-		arrived <- struct{}{}
-		<-held
-		l.target.ServeHTTP(w, q)
-	})
+	arrived, held := l.hold()
 	var wg sync.WaitGroup
 	for i := range remoteWriters {
 		wg.Go(func() {
@@ -161,13 +166,7 @@ func TestOnlyAfterCallersThatSharedARequestTheNextWaitsForMore(t *testing.T) {
 	if d := gather(); d != 0 {
 		t.Errorf("after one caller: %v", d)
 	}
-	held := make(chan struct{})
-	arrived := make(chan struct{}, 100)
-	l.do(func(w http.ResponseWriter, q *http.Request) {
-		arrived <- struct{}{}
-		<-held
-		l.target.ServeHTTP(w, q)
-	})
+	arrived, held := l.hold()
 	var wg sync.WaitGroup
 	wg.Go(write)
 	<-arrived
@@ -193,13 +192,7 @@ func TestOnlyAfterCallersThatSharedARequestTheNextWaitsForMore(t *testing.T) {
 func TestABadItemFailsAloneOnAServer(t *testing.T) {
 	t.Parallel()
 	r, l := linked(t, Options{})
-	held := make(chan struct{})
-	arrived := make(chan struct{}, 100)
-	l.do(func(w http.ResponseWriter, q *http.Request) {
-		arrived <- struct{}{}
-		<-held
-		l.target.ServeHTTP(w, q)
-	})
+	arrived, held := l.hold()
 	var wg sync.WaitGroup
 	for range remoteWriters {
 		wg.Go(func() { _, _ = r.Write(t.Context(), &Batch{}) })
