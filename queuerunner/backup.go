@@ -38,11 +38,7 @@ func backup(c *call, flags *flag.FlagSet) action {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		to := args[0]
-		cfg, err := c.config()
-		if err != nil {
-			return err
-		}
-		opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
+		_, opt, err := c.database()
 		if err != nil {
 			return err
 		}
@@ -133,11 +129,7 @@ func restore(c *call, flags *flag.FlagSet) action {
 	return func(ctx context.Context, args []string) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		cfg, err := c.config()
-		if err != nil {
-			return err
-		}
-		opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
+		_, opt, err := c.database()
 		if err != nil {
 			return err
 		}

@@ -14,13 +14,19 @@ import (
 	"github.com/postroom/postroom/core/wiring"
 )
 
-// withDatabase opens the configured database for one command.
-func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql.DB) error, change ...func(*libsql.Options)) error {
+// database returns the configuration and what the database is opened with.
+func (c *call) database() (*config.Loaded, libsql.Options, error) {
 	cfg, err := c.config()
 	if err != nil {
-		return err
+		return nil, libsql.Options{}, err
 	}
 	opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
+	return cfg, opt, err
+}
+
+// withDatabase opens the configured database for one command.
+func (c *call) withDatabase(ctx context.Context, use func(*config.Loaded, libsql.DB) error, change ...func(*libsql.Options)) error {
+	cfg, opt, err := c.database()
 	if err != nil {
 		return err
 	}

@@ -51,11 +51,7 @@ func migrateDown(c *call, flags *flag.FlagSet) action {
 
 // migrate changes the schema and says from where to where it went.
 func (c *call) migrate(ctx context.Context, change func(libsql.Options, libsql.SchemaStatus) error) error {
-	cfg, err := c.config()
-	if err != nil {
-		return err
-	}
-	opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
+	_, opt, err := c.database()
 	if err != nil {
 		return err
 	}
@@ -80,11 +76,7 @@ func (c *call) migrate(ctx context.Context, change func(libsql.Options, libsql.S
 func migrateStatus(c *call, flags *flag.FlagSet) action {
 	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, _ []string) error {
-		cfg, err := c.config()
-		if err != nil {
-			return err
-		}
-		opt, err := wiring.DatabaseOptions(cfg, c.options.Lookup)
+		_, opt, err := c.database()
 		if err != nil {
 			return err
 		}
