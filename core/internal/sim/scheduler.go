@@ -34,7 +34,7 @@ type world struct {
 	parked []*waiter
 	timers []*timer
 	events []*event // what the world itself does at a given time
-	order  int      // of timers and events
+	order  int      // of timers as they are made, and of events
 	tasks  int      // goroutines alive
 
 	step       int
@@ -127,14 +127,17 @@ type releasable interface {
 }
 
 type key struct {
-	step  int // when it came to its hand-over point; timers come first
-	order int // of timers
+	step  int       // when it came to its hand-over point; timers come first
+	armed int       // of timers: the step
+	due   time.Time // of timers
+	born  int       // of timers
 	proc  string
 	name  string
 }
 
 func (k key) compare(o key) int {
-	return cmp.Or(cmp.Compare(k.step, o.step), cmp.Compare(k.order, o.order), cmp.Compare(k.proc, o.proc), cmp.Compare(k.name, o.name))
+	return cmp.Or(cmp.Compare(k.step, o.step), cmp.Compare(k.armed, o.armed), k.due.Compare(o.due), cmp.Compare(k.born, o.born),
+		cmp.Compare(k.proc, o.proc), cmp.Compare(k.name, o.name))
 }
 
 func (h *waiter) key() key { return key{step: h.step, proc: h.proc.name, name: h.name} }
@@ -331,16 +334,23 @@ func (p *proc) NewTimer(d time.Duration) system.Timer {
 
 func (p *proc) timer(d time.Duration) *timer {
 	t := &timer{proc: p, c: make(chan time.Time, 1)}
+	p.w.mu.Lock()
+	p.w.order++
+	t.born = p.w.order
+	p.w.mu.Unlock()
 	t.Reset(d)
 	return t
 }
 
-// timer fires when the scheduler says so, at its time or later.
+// timer fires when the scheduler says so, at its time or later. Two tasks may
+// arm one each in the same step, and which is first is chance: their place is
+// that of the one that is due first.
 type timer struct {
 	proc  *proc
 	c     chan time.Time
+	armed int
 	due   time.Time
-	order int
+	born  int
 }
 
 func (t *timer) C() <-chan time.Time { return t.c }
@@ -350,8 +360,7 @@ func (t *timer) Reset(d time.Duration) {
 	w := t.proc.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.order++
-	t.order, t.due = w.order, time.Now().Add(max(d, 0))
+	t.armed, t.due = w.step, time.Now().Add(max(d, 0))
 	w.timers = append(w.timers, t)
 }
 
@@ -370,7 +379,7 @@ func (t *timer) disarm() {
 	w.timers = slices.DeleteFunc(w.timers, func(o *timer) bool { return o == t })
 }
 
-func (t *timer) key() key { return key{step: -1, order: t.order} }
+func (t *timer) key() key { return key{step: -1, armed: t.armed, due: t.due, born: t.born} }
 
 func (t *timer) release(*world) {
 	t.disarm()
