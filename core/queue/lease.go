@@ -332,13 +332,17 @@ func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, erro
 	if err != nil {
 		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, err)
 	}
-	if !rows[0].Bool(1) {
+	switch answer := rows[0]; {
+	case op == opComplete && answer == nil:
+		return job.Completed, nil
+	case op == opComplete || !answer.Bool(1):
 		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, ErrLeaseLost)
+	default:
+		if o.Kind == HandedBack {
+			q.signal()
+		}
+		return job.State(answer.Str(2)), nil
 	}
-	if o.Kind == HandedBack {
-		q.signal()
-	}
-	return job.State(rows[0].Str(2)), nil
 }
 
 // Commit completes the run together with whatever fill records, in one batch:

@@ -465,10 +465,13 @@ func (m *model) landed(l queue.Lease) bool {
 func (m *model) finish(l queue.Lease, o queue.Outcome) (job.State, error) {
 	j := m.holder(l)
 	if j == nil {
-		if m.landed(l) {
-			return m.jobs[l.JobID].state, nil
+		switch {
+		case !m.landed(l):
+			return "", queue.ErrLeaseLost
+		case o.Kind == queue.Completed: // whatever has become of it since
+			return job.Completed, nil
 		}
-		return "", queue.ErrLeaseLost
+		return m.jobs[l.JobID].state, nil
 	}
 	end := string(o.Kind)
 	switch {

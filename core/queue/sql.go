@@ -282,16 +282,16 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 
 // opComplete completes runs. An item is a text: the job's id, the token, filled
 // up with spaces to 32 characters, and the result, if any. Triggers write the run and
-// free the key. The second statement answers whether the item's token is still
-// on the row and the job runs no more: then it has landed, now or in an earlier
-// try whose reply was lost.
+// free the key. The second statement answers for those only whose lease was
+// lost: the item's token is no longer on the row, or the job still runs. All
+// others have landed, now or in an earlier try whose reply was lost.
 var opComplete = &libsql.Op{Name: "complete", Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
 	   lease_expires_at = NULL, claimed_by = NULL, solo = 0
 	 FROM json_each(?) AS e, db_clock AS c
 	 WHERE j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`,
-	`SELECT e.key, coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0), CAST(j.state AS BLOB)
-	 FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)`,
+	`SELECT e.key FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
+	 WHERE coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0) = 0`,
 }}
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,
