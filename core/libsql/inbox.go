@@ -125,10 +125,13 @@ func (in *inbox) closed() bool {
 	return in.stopped
 }
 
-func (in *inbox) waiting() bool {
+func (in *inbox) waiting() bool { return in.length() > 0 }
+
+// length is how many requests are pending.
+func (in *inbox) length() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return len(in.pending) > 0
+	return len(in.pending)
 }
 
 // take moves pending requests into a group, leaving out those whose callers

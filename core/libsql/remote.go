@@ -15,17 +15,17 @@ import (
 	"github.com/postroom/postroom/core/libsql/internal/hrana"
 )
 
-// The connections of a process to a server.
+// The connections of a process to a server. One group of writes is under way at
+// a time: what comes meanwhile shares the next one, so more would gain little,
+// and they would do harm. Writers that queue up in a server meet its
+// checkpoints there, and sqld loses track of its queue then (docs/remote.md).
 const (
 	remoteConnections = 16
-	// remoteWriters is how many groups may be on their way at once. What comes
-	// meanwhile shares the next one, so more would gain little, and they would
-	// do harm: writers that queue up in a server meet its checkpoints there,
-	// and sqld loses track of its queue then (docs/remote.md).
-	remoteWriters = 1
-	remoteReaders = remoteConnections - remoteWriters - 1 // one is for health checks
-	maxGather     = 10 * time.Millisecond
+	remoteReaders     = remoteConnections - 2 // one is for writes, one for health checks
 )
+
+// maxGather is the longest that a group waits for more callers.
+const maxGather = 100 * time.Millisecond
 
 // atServer is what meta.file says of a database that lies on a server: a copy
 // that is taken to a file, or a file that is put on a server, is another.
@@ -42,12 +42,10 @@ type Remote struct {
 	life context.Context //nolint:containedctx // of the writes, which outlive their callers
 	die  context.CancelFunc
 
-	inbox  inbox
-	flight chan struct{} // one token per group on its way
-	slots  chan struct{} // one token per read on its way
-	done   chan struct{}
-	gather time.Duration // how long the next group waits for more; guarded by flight
-	full   atomic.Bool   // a commit found no room
+	inbox inbox
+	slots chan struct{} // one token per read on its way
+	done  chan struct{}
+	full  atomic.Bool // a commit found no room
 
 	durability atomic.Value // string
 	health     probe
@@ -71,7 +69,7 @@ func openRemote(ctx context.Context, opt Options) (*Remote, error) {
 	}
 	r := &Remote{
 		opt: opt, client: client, inbox: newInbox(opt),
-		flight: make(chan struct{}, remoteWriters), slots: make(chan struct{}, remoteReaders), done: make(chan struct{}),
+		slots: make(chan struct{}, remoteReaders), done: make(chan struct{}),
 	}
 	r.life, r.die = context.WithCancel(context.WithoutCancel(ctx))
 	stored, err := r.readIdentity(ctx)
@@ -188,53 +186,58 @@ func (s Stmt) checkSizes() error {
 	return nil
 }
 
-// loop sends groups as long as there are requests. It takes a place among
-// those on their way first and the requests second, so that whatever arrives
-// while all are taken joins the next group. Callers of one group come back
-// together: after a group of several, the next one waits for a small part of
-// the time that took, or the first of them would be sent alone.
+// loop sends groups as long as there are requests. Callers of one group come
+// back together, and the work that its answer brings them takes them a while:
+// after a group of several, the next one waits for them.
 func (r *Remote) loop() {
 	defer close(r.done)
+	var took time.Duration // by the group before, if it had several callers
 	for range r.inbox.wake {
 		for r.inbox.waiting() {
-			r.flight <- struct{}{}
-			r.linger()
+			r.linger(min(took/4, maxGather))
 			group, _ := r.inbox.take()
-			r.opt.System.Go("commit", func() {
-				defer func() { <-r.flight }()
-				began := r.opt.System.Now()
-				r.commit(group)
-				r.gather = 0
-				if len(group) > 1 {
-					r.gather = min(r.opt.System.Now().Sub(began)/8, maxGather)
-				}
-			})
+			began := r.opt.System.Now()
+			r.commit(group)
+			took = 0
+			if len(group) > 1 {
+				took = r.opt.System.Now().Sub(began)
+			}
 		}
 		if r.inbox.finished() {
-			break
+			return
 		}
 	}
-	for range remoteWriters {
-		r.flight <- struct{}{} // until the last is answered
+}
+
+// linger lets callers come for as long as they do: until none has come for an
+// eighth of the time that it may take at most.
+func (r *Remote) linger(atMost time.Duration) {
+	const parts = 8
+	part := atMost / parts
+	if part == 0 {
+		return
+	}
+	t := r.opt.System.NewTimer(part)
+	defer t.Stop()
+	for i := range parts {
+		if i > 0 {
+			t.Reset(part)
+		}
+		before := r.inbox.length()
+		select {
+		case <-t.C():
+		case <-r.life.Done():
+			return
+		}
+		if r.inbox.length() == before {
+			return
+		}
 	}
 }
 
 // commit sends a group and answers its requests. Those that could not be told
 // apart (an op's statements failed for the items of many, or the server did
 // not understand one of the statements) are sent again, each by itself.
-// linger lets the callers that were answered together come back.
-func (r *Remote) linger() {
-	if r.gather == 0 {
-		return
-	}
-	t := r.opt.System.NewTimer(r.gather)
-	defer t.Stop()
-	select {
-	case <-t.C():
-	case <-r.life.Done():
-	}
-}
-
 func (r *Remote) commit(group []*request) {
 	if len(group) == 0 {
 		return

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/postroom/postroom/core/libsql/sqldtest"
+	"github.com/postroom/postroom/core/system"
 )
 
 // link stands between a client and a server. What is done to a request is
@@ -100,14 +101,12 @@ func TestWritesThatComeWhileOthersAreUnderWayShareARequest(t *testing.T) {
 	r, l := linked(t, Options{OnCommit: func(requests, statements int) { commits.Store(requests, statements) }})
 	arrived, held := l.hold()
 	var wg sync.WaitGroup
-	for i := range remoteWriters {
-		wg.Go(func() {
-			if _, err := r.Write(t.Context(), batch(Exec("INSERT INTO t(k) VALUES (?)", i))); err != nil {
-				t.Error(err)
-			}
-		})
-		<-arrived // before the next comes: each in a request of its own
-	}
+	wg.Go(func() {
+		if _, err := r.Write(t.Context(), batch(Exec("INSERT INTO t(k) VALUES (0)"))); err != nil {
+			t.Error(err)
+		}
+	})
+	<-arrived
 	before := l.batches.Load()
 	errs := make([]error, 40)
 	for i := range errs {
@@ -139,7 +138,7 @@ func TestWritesThatComeWhileOthersAreUnderWayShareARequest(t *testing.T) {
 			t.Errorf("caller %d: %v", i, err)
 		}
 	}
-	if n := readInt(t, r, "SELECT count(*) FROM t"); n != int64(remoteWriters+len(errs)-1) {
+	if n := readInt(t, r, "SELECT count(*) FROM t"); n != int64(len(errs)) {
 		t.Errorf("%d rows, want all but those of the batch that failed", n)
 	}
 	if n, _ := commits.Load(len(errs)); n != 2+1+20 {
@@ -147,46 +146,131 @@ func TestWritesThatComeWhileOthersAreUnderWayShareARequest(t *testing.T) {
 	}
 }
 
-// Callers that were answered together come back together: only then does a
-// group wait for more.
-func TestOnlyAfterCallersThatSharedARequestTheNextWaitsForMore(t *testing.T) {
-	t.Parallel()
-	r, l := linked(t, Options{})
-	gather := func() time.Duration {
-		r.flight <- struct{}{}
-		defer func() { <-r.flight }()
-		return r.gather
-	}
-	write := func() {
-		if _, err := r.Write(t.Context(), batch(Exec("DELETE FROM t"))); err != nil {
-			t.Error(err)
+// byHand is a system whose timers end when the test says so.
+type byHand struct {
+	system.Real
+
+	timers chan *handTimer
+}
+
+type handTimer struct {
+	d    time.Duration
+	c    chan time.Time
+	sets chan time.Duration
+}
+
+func (s byHand) NewTimer(d time.Duration) system.Timer {
+	t := &handTimer{d: d, c: make(chan time.Time), sets: make(chan time.Duration, 10)}
+	s.timers <- t
+	return t
+}
+
+// next is the timer that was asked for.
+func (s byHand) next(t *testing.T) *handTimer {
+	t.Helper()
+	waitFor(t, func() bool { return len(s.timers) > 0 })
+	return <-s.timers
+}
+
+// end lets the timer end, and waits until it is set again if that is to be.
+func (t *handTimer) end(tt *testing.T, again bool) {
+	tt.Helper()
+	t.c <- time.Time{}
+	if again {
+		waitFor(tt, func() bool { return len(t.sets) > 0 })
+		if d := <-t.sets; d != t.d {
+			tt.Errorf("set again for %v, want %v", d, t.d)
 		}
 	}
-	write()
-	if d := gather(); d != 0 {
-		t.Errorf("after one caller: %v", d)
-	}
-	arrived, held := l.hold()
+}
+
+func (t *handTimer) C() <-chan time.Time   { return t.c }
+func (t *handTimer) Reset(d time.Duration) { t.sets <- d }
+func (t *handTimer) Stop()                 {}
+
+// Callers that were answered together come back together: only then does a
+// group wait for more, and no longer than they come.
+func TestOnlyAfterCallersThatSharedARequestTheNextWaitsForMore(t *testing.T) {
+	t.Parallel()
+	sys := byHand{timers: make(chan *handTimer, 10)}
+	r, l := linked(t, Options{System: sys})
 	var wg sync.WaitGroup
-	wg.Go(write)
-	<-arrived
-	for range 2 {
-		wg.Go(write)
+	write := func() {
+		wg.Go(func() {
+			if _, err := r.Write(t.Context(), batch(Exec("DELETE FROM t"))); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	waitFor(t, func() bool {
-		r.inbox.mu.Lock()
-		defer r.inbox.mu.Unlock()
-		return len(r.inbox.pending) == 2
-	})
+	pending := func(n int) { waitFor(t, func() bool { return r.inbox.length() == n }) }
+	arrived, held := l.hold()
+	write()
+	<-arrived
+	write()
+	write()
+	pending(2)
 	close(held)
 	wg.Wait()
-	if d := gather(); d <= 0 || d > maxGather {
-		t.Errorf("after two callers: %v, want some time up to %v", d, maxGather)
+	if len(sys.timers) > 0 {
+		t.Error("a group waited that came after a single caller")
+	}
+
+	before := l.batches.Load()
+	write()
+	timer := sys.next(t)
+	if timer.d <= 0 || timer.d > maxGather/8 {
+		t.Errorf("it waits %v at a time, want some time up to %v", timer.d, maxGather/8)
 	}
 	write()
-	if d := gather(); d != 0 {
-		t.Errorf("after one caller again: %v", d)
+	write()
+	pending(3)
+	timer.end(t, true)
+	timer.end(t, false) // nobody came meanwhile
+	wg.Wait()
+	if n := l.batches.Load() - before; n != 1 {
+		t.Errorf("%d requests for three callers that came one after the other, want one", n)
 	}
+
+	write()
+	sys.next(t).end(t, false)
+	wg.Wait()
+	write()
+	wg.Wait()
+	if len(sys.timers) > 0 {
+		t.Error("a group waited that came after a single caller")
+	}
+}
+
+// However many come, the group goes at last.
+func TestAGroupDoesNotWaitForever(t *testing.T) {
+	t.Parallel()
+	sys := byHand{timers: make(chan *handTimer, 10)}
+	r, l := linked(t, Options{System: sys})
+	var wg sync.WaitGroup
+	write := func() {
+		wg.Go(func() {
+			if _, err := r.Write(t.Context(), batch(Exec("DELETE FROM t"))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	arrived, held := l.hold()
+	write()
+	<-arrived
+	write()
+	write()
+	waitFor(t, func() bool { return r.inbox.length() == 2 })
+	close(held)
+	wg.Wait()
+
+	write()
+	timer := sys.next(t)
+	for i := range 8 {
+		write()
+		waitFor(t, func() bool { return r.inbox.length() == i+2 })
+		timer.end(t, i < 7)
+	}
+	wg.Wait()
 }
 
 func TestABadItemFailsAloneOnAServer(t *testing.T) {
@@ -194,10 +278,8 @@ func TestABadItemFailsAloneOnAServer(t *testing.T) {
 	r, l := linked(t, Options{})
 	arrived, held := l.hold()
 	var wg sync.WaitGroup
-	for range remoteWriters {
-		wg.Go(func() { _, _ = r.Write(t.Context(), &Batch{}) })
-		<-arrived
-	}
+	wg.Go(func() { _, _ = r.Write(t.Context(), &Batch{}) })
+	<-arrived
 	rows := make([][]Row, 20)
 	errs := make([]error, len(rows))
 	for i := range rows {
@@ -368,11 +450,9 @@ func TestAFrozenServerHoldsNoCallLongerThanItsContext(t *testing.T) {
 	s.Freeze()
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
-	go func() {
-		_, err := r.Write(ctx, batch(Exec("INSERT INTO t(k) VALUES (1)")))
-		result <- err
-	}()
-	waitFor(t, func() bool { return len(r.flight) > 0 && !r.inbox.waiting() })
+	write := &request{stmts: batch(Exec("INSERT INTO t(k) VALUES (1)")).stmts, done: make(chan struct{})}
+	go func() { result <- r.inbox.submit(ctx, write) }()
+	waitFor(t, func() bool { return write.state.Load() == started })
 	cancel()
 	wantClass(t, <-result, Unknown)
 
