@@ -50,7 +50,7 @@ func (p *peer) Enqueue(ctx context.Context, args []driver.Args) error {
 }
 
 func (p *peer) Work(ctx context.Context, handle func(driver.Args)) error {
-	w, err := worker.New(p.q, system.Real{}, types, zerolog.Nop(), worker.Config{
+	w, err := worker.New(p.q, zerolog.Nop(), worker.Config{
 		Runner: queue.Runner{ID: p.q.NewID(), Host: "bench", Version: "bench"}, Concurrency: concurrency,
 		Lease: 30 * time.Second, Heartbeat: 10 * time.Second, Poll: time.Second, DrainTimeout: 30 * time.Second,
 	}, worker.Bind(driver.Args{}.Kind(), func(_ context.Context, j *worker.Job[driver.Args]) (any, error) {
