@@ -83,17 +83,17 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	manager := wiring.NewManager(options.Lookup, log)
 	manager.Waiting("the database")
 	db, schema, err := wiring.Open(ctx, cfg, opt, log)
-	switch {
-	case err == nil:
+	stored := token.Store{DB: db}
+	if err == nil {
 		defer func() {
 			if err := wiring.CloseDatabase(ctx, db); err != nil {
 				log.Warn().Err(err).Msg("the database was left unclosed")
 			}
 		}()
-		stored := token.Store{DB: db}
-		if err := wiring.Persist(ctx, opt.System, log, "read the tokens", func() error { return tokens.Refresh(ctx, stored) }); err != nil {
-			return err
-		}
+		err = wiring.Persist(ctx, opt.System, log, "read the tokens", func() error { return tokens.Refresh(ctx, stored) })
+	}
+	switch {
+	case err == nil:
 		go followTokens(ctx, tokens, stored, log)
 		s.health.DB, s.health.Schema = db, schema
 		s.queue = queue.New(db, opt.System, job.Known())
@@ -120,7 +120,7 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 		go manager.Watch(watched, func(ctx context.Context) error { return httpd.AskLive(ctx, address) })
 	case ctx.Err() == nil:
 		return err
-	}
+	} // else it is told to stop before it has begun
 
 	select {
 	case err := <-failed:
