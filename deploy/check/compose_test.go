@@ -1,18 +1,23 @@
 package check
 
 import (
+	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// load reads a file as Compose does: schema, merges, variables and paths.
-func load(t *testing.T, name string, env ...string) (*types.Project, error) {
+// read reads a file as Compose does: schema, merges, variables and paths.
+func read(t *testing.T, name string, env ...string) (*types.Project, error) {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{"../compose/" + name}, cli.WithEnv(env), cli.WithInterpolation(true), cli.WithConsistency(true))
 	if err != nil {
@@ -39,10 +44,10 @@ func TestComposeTakesItsFiles(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := load(t, name); err == nil || !strings.Contains(err.Error(), "API_TOKEN") {
+			if _, err := read(t, name); err == nil || !strings.Contains(err.Error(), "API_TOKEN") {
 				t.Errorf("without a token: %v", err)
 			}
-			p, err := load(t, name, env...)
+			p, err := read(t, name, env...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,10 +85,87 @@ func TestComposeTakesItsFiles(t *testing.T) {
 				}
 			}
 			for _, want := range ours[name] {
-				if s, err := p.GetService(want); err != nil || s.Build == nil {
+				s, err := p.GetService(want)
+				if err != nil || s.Build == nil {
 					t.Errorf("%s: %v", want, err)
+					continue
 				}
+				checkComposed(t, s)
+			}
+			for _, s := range p.Services {
+				checkTargets(t, p, s)
 			}
 		})
+	}
+}
+
+// checkComposed holds a service of ours against the configuration that its
+// variables make: each is read, the port is the one it listens on, and it is
+// given time to stop.
+func checkComposed(t *testing.T, s types.ServiceConfig) {
+	t.Helper()
+	env := imageEnvironment(t, s.Build.Target)
+	for name, value := range s.Environment {
+		env[name] = *value
+	}
+	checkVariables(t, s.Name, slices.Collect(maps.Keys(env)))
+	cfg := load(t, s.Name, env)
+	listens, needs := serving(cfg, s.Build.Target)
+	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= needs {
+		t.Errorf("%s may be killed after %v, but takes up to %v to stop", s.Name, s.StopGracePeriod, needs)
+	}
+	for _, port := range s.Ports {
+		if fmt.Sprintf("0.0.0.0:%d", port.Target) != listens {
+			t.Errorf("%s listens on %s, not on %d", s.Name, listens, port.Target)
+		}
+	}
+}
+
+// checkTargets sees to it that a service which another's variables name is
+// there.
+func checkTargets(t *testing.T, p *types.Project, s types.ServiceConfig) {
+	t.Helper()
+	for name, value := range s.Environment {
+		if value == nil {
+			continue
+		}
+		host, _, found := strings.Cut(strings.TrimPrefix(*value, "http://"), ":")
+		if !found || host == "" || host == "0.0.0.0" {
+			continue
+		}
+		if _, err := p.GetService(host); err != nil {
+			t.Errorf("%s: %s is %s: %v", s.Name, name, *value, err)
+		}
+	}
+}
+
+// The libsql server knows the flags that it is started with.
+func TestTheServerTakesItsFlags(t *testing.T) {
+	t.Parallel()
+	const program = "../../.cache/sqld/sqld"
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("there is no libsql server: make setup installs it where it can")
+	}
+	help, err := exec.CommandContext(t.Context(), program, "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := read(t, "scaled.yml", "API_TOKEN=secret", "GRAFANA_PASSWORD=other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.GetService("sqld")
+	if err != nil {
+		t.Fatal(err)
+	}
+	container := build(t, "scaled").workloads["sqld"].pod.Spec.Containers[0]
+	if !slices.Equal(container.Command, s.Entrypoint) || container.Image != s.Image {
+		t.Errorf("Compose starts %s %v, Kubernetes %s %v", s.Image, s.Entrypoint, container.Image, container.Command)
+	}
+	for _, arg := range s.Entrypoint[1:] {
+		flag, _, _ := strings.Cut(arg, "=")
+		if !regexp.MustCompile(regexp.QuoteMeta(flag) + `[^-\w]`).Match(help) {
+			t.Errorf("it knows no %s", flag)
+		}
 	}
 }

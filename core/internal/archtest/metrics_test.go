@@ -70,7 +70,7 @@ func TestMetricsThatAreNamedAreExported(t *testing.T) {
 	}
 	used := regexp.MustCompile(`\bpostroom_[a-z_]+`)
 	labels := []string{"postroom_queue_name", "postroom_job_state", "postroom_job_type", "postroom_cron_name"}
-	for _, file := range []string{"deploy/monitoring/alerts.yml", "deploy/monitoring/alerts_test.yml", "deploy/monitoring/dashboard.json", "docs/monitoring.md"} {
+	for _, file := range []string{"deploy/monitoring/alerts.yml", "deploy/monitoring/alerts_test.yml", "deploy/monitoring/dashboard.json", "deploy/kubernetes/prometheus-adapter.yml", "deploy/kubernetes/scaled/queuerunner.yaml", "docs/monitoring.md"} {
 		found := used.FindAllString(read(t, file), -1)
 		if len(found) == 0 {
 			t.Errorf("%s names no metric", file)
