@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"reflect"
 	"time"
@@ -91,13 +92,13 @@ func (s service) stream(w http.ResponseWriter, r *http.Request, l *queue.Listene
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := stream{w: w, rc: http.NewResponseController(w)}
+	out := newStream(w)
 	out.comment("postroom")
 	if fromNow {
 		out.id(l.At()) // who is cut off before the first event can come back too
 	}
 	for out.flush() {
-		if !s.wait(r.Context(), l, &out) {
+		if !s.wait(r.Context(), l, out) {
 			out.flush()
 			return
 		}
@@ -111,10 +112,10 @@ func (s service) wait(ctx context.Context, l *queue.Listener, out *stream) bool 
 	page, err := l.Next(waiting)
 	switch {
 	case err == nil && page.Reset:
-		out.event("reset", page.At, streamReset)
+		out.notice("reset", page.At, streamReset)
 	case err == nil:
 		for _, e := range page.Events {
-			out.event("job", queue.EventID{Epoch: page.At.Epoch, Seq: e.Seq}, e)
+			out.event("job", queue.EventID{Epoch: page.At.Epoch, Seq: e.Seq}, e.JSON)
 		}
 		return true
 	case ctx.Err() != nil:
@@ -123,46 +124,57 @@ func (s service) wait(ctx context.Context, l *queue.Listener, out *stream) bool 
 		out.comment("still here")
 		out.id(l.At())
 	case errors.Is(err, queue.ErrSlowListener):
-		out.event("end", l.At(), tooSlow)
+		out.notice("end", l.At(), tooSlow)
 		return false
 	case errors.Is(err, queue.ErrEventsClosed):
-		out.event("end", l.At(), closing)
+		out.notice("end", l.At(), closing)
 		return false
 	default:
 		s.log.Warn().Ctx(ctx).Err(err).Str("request_id", httpd.RequestID(ctx)).Msg("a stream of events ended")
-		out.event("end", l.At(), unreadable)
+		out.notice("end", l.At(), unreadable)
 		return false
 	}
 	return true
 }
 
-// stream collects blocks of text/event-stream and sends them.
+// stream sends blocks of text/event-stream.
 type stream struct {
-	w   http.ResponseWriter
-	rc  *http.ResponseController
-	buf bytes.Buffer
+	*bufio.Writer // remembers an error
+	rc            *http.ResponseController
 }
 
-func (o *stream) comment(text string) { fmt.Fprintf(&o.buf, ": %s\n\n", text) }
+func newStream(w http.ResponseWriter) *stream {
+	s := &stream{rc: http.NewResponseController(w)}
+	s.Writer = bufio.NewWriterSize(timely{w, s.rc}, 16<<10) // of which there may be thousands
+	return s
+}
 
-func (o *stream) id(id queue.EventID) { fmt.Fprintf(&o.buf, "id: %s\n\n", id) }
+// timely bounds each write.
+type timely struct {
+	io.Writer
+	rc *http.ResponseController
+}
 
-func (o *stream) event(name string, id queue.EventID, data any) {
-	fmt.Fprintf(&o.buf, "id: %s\nevent: %s\ndata: ", id, name)
-	enc := json.NewEncoder(&o.buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(data); err != nil { // which ends the line, and holds no other
-		panic("apiserver: encode an event: " + err.Error())
+func (t timely) Write(p []byte) (int, error) {
+	_ = t.rc.SetWriteDeadline(time.Now().Add(streamWait)) // where there is none, there is no bound to move
+	return t.Writer.Write(p)
+}
+
+func (o *stream) comment(text string) { fmt.Fprintf(o, ": %s\n\n", text) }
+
+func (o *stream) id(id queue.EventID) { fmt.Fprintf(o, "id: %s\n\n", id) }
+
+func (o *stream) event(name string, id queue.EventID, data string) {
+	fmt.Fprintf(o, "id: %s\nevent: %s\ndata: %s\n\n", id, name, data)
+}
+
+func (o *stream) notice(name string, id queue.EventID, n streamNotice) {
+	data, err := json.Marshal(n)
+	if err != nil {
+		panic("apiserver: encode a notice: " + err.Error())
 	}
-	o.buf.WriteByte('\n')
+	o.event(name, id, string(data))
 }
 
 // flush sends what was collected and says whether the caller is still there.
-func (o *stream) flush() bool {
-	defer o.buf.Reset()
-	_ = o.rc.SetWriteDeadline(time.Now().Add(streamWait)) // where there is none, there is no bound to move
-	if _, err := o.w.Write(o.buf.Bytes()); err != nil {
-		return false
-	}
-	return o.rc.Flush() == nil
-}
+func (o *stream) flush() bool { return o.Flush() == nil && o.rc.Flush() == nil }

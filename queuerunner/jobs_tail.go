@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
-	"fmt"
 	"time"
 
 	"github.com/postroom/postroom/core/queue"
@@ -110,13 +108,9 @@ func nextPage(ctx context.Context, l *queue.Listener, follow bool) (queue.EventP
 	return page, err
 }
 
-func (c *call) printEvent(e queue.Event, asJSON bool) error {
+func (c *call) printEvent(e *queue.Event, asJSON bool) error {
 	if asJSON {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return fmt.Errorf("print a change: %w", err)
-		}
-		return c.printf("%s\n", line)
+		return c.printf("%s\n", e.JSON)
 	}
 	return c.printf("%s  %s  %-9s  run %d  %s in %s\n", e.At, e.JobID, e.State, e.Run, printable(e.Type), printable(e.Queue))
 }

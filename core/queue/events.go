@@ -2,9 +2,12 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,9 +18,9 @@ import (
 )
 
 // Following the transition log. Any number of listeners of a process share one
-// reader of the database, which works only while there are any. A listener
-// that comes back from an earlier place reads by itself until it has caught
-// up with that reader, and joins it then.
+// reader of the database, which works only while there are any, and what it
+// has read last, which is kept once: a listener is but a place in that. One
+// that comes back from a place before it reads by itself until it is there.
 //
 // The numbers of the log are given in the order of the commits, for there is
 // one writer at a time: whoever has seen a number has seen all before it.
@@ -35,9 +38,9 @@ const sqlLogPage = `SELECT l.seq, l.run, l.created_at, CAST(l.state AS BLOB), CA
 const (
 	// logPage is how many transitions are read, and handed on, at once.
 	logPage = 500
-	// mostPending is how many transitions wait for a listener that does not
+	// mostKept is how many transitions are kept for listeners that have yet to
 	// take them: as many as the largest batch of new jobs makes at once.
-	mostPending = 10_000
+	mostKept = 10_000
 	// logPoll is how long a commit that no signal announced may go unseen.
 	logPoll = time.Second
 )
@@ -55,6 +58,19 @@ type Event struct {
 	State job.State `json:"state" enum:"queued,running,completed,failed,canceled"`
 	Run   int64     `json:"run"` // the run that began or ended with it, 0 before the first
 	At    job.Time  `json:"at"`
+
+	// JSON is the event encoded, once for all who listen.
+	JSON string `json:"-"`
+}
+
+func (e *Event) encode() {
+	var out strings.Builder
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		panic("queue: encode an event: " + err.Error())
+	}
+	e.JSON = strings.TrimSuffix(out.String(), "\n")
 }
 
 // EventID is a place in the log: behind the transition Seq of an epoch. The
@@ -81,17 +97,8 @@ func ParseEventID(s string) EventID {
 // EventFilter narrows what a listener gets; empty fields do not.
 type EventFilter struct{ JobID, Type, Queue string }
 
-func (f EventFilter) of(events []Event) []Event {
-	if f == (EventFilter{}) {
-		return events
-	}
-	var out []Event
-	for _, e := range events {
-		if (f.JobID == "" || f.JobID == e.JobID) && (f.Type == "" || f.Type == e.Type) && (f.Queue == "" || f.Queue == e.Queue) {
-			out = append(out, e)
-		}
-	}
-	return out
+func (f EventFilter) lets(e *Event) bool {
+	return (f.JobID == "" || f.JobID == e.JobID) && (f.Type == "" || f.Type == e.Type) && (f.Queue == "" || f.Queue == e.Queue)
 }
 
 // EventPage is what comes next for a listener.
@@ -99,13 +106,13 @@ type EventPage struct {
 	// Reset says that the log does not go on where the listener was: it is of
 	// another epoch, or what came next was pruned. At is the present then.
 	Reset  bool
-	Events []Event // in order
-	At     EventID // the place behind them
+	Events []*Event // in order, and shared
+	At     EventID  // the place behind them
 }
 
 // Why a listener gets nothing more.
 var (
-	// ErrSlowListener: too much was waiting for it. It may come back and go on
+	// ErrSlowListener: what comes next for it is no longer kept. It may come back and go on
 	// from where it was.
 	ErrSlowListener = errors.New("the listener takes too long")
 	// ErrEventsClosed: the process is shutting down.
@@ -124,12 +131,13 @@ func (q *Queue) readLog(ctx context.Context, from EventID) (page EventPage, full
 		page.Reset = true
 		return page, false, nil
 	}
-	page.Events = make([]Event, len(rows))
+	page.Events = make([]*Event, len(rows))
 	for i, r := range rows {
-		page.Events[i] = Event{
+		page.Events[i] = &Event{
 			Seq: r.Int(0), Run: r.Int(1), At: job.Time(r.Int(2)), State: job.State(r.Str(3)),
 			JobID: r.Str(4), Type: r.Str(5), Queue: r.Str(6),
 		}
+		page.Events[i].encode()
 	}
 	if full = len(rows) == logPage; full {
 		page.At.Seq = rows[len(rows)-1].Int(0)
@@ -144,42 +152,50 @@ type Events struct {
 	hurry chan struct{} // makes the reader look at once
 
 	mu        sync.Mutex
-	at        EventID                // how far the reader is
-	listeners map[*Listener]struct{} // those that have joined it
-	stop      context.CancelFunc     // ends the reader; nil while nobody listens
-	trouble   libsql.Class           // of the reader's last look
+	kept      []*Event           // what the reader has read last, in order
+	from, at  EventID            // the places before and behind that
+	news      chan struct{}      // closed when there is some
+	listeners map[*Listener]bool // those that follow it
+	stop      context.CancelFunc // ends the reader; nil while nobody listens
+	trouble   libsql.Class       // of the reader's last look
 	closed    bool
 }
 
 // NewEvents returns an Events on q's database. note is called when the reader
 // begins to fail, and with nil when it works again; it must not block.
 func NewEvents(q *Queue, note func(error)) *Events {
-	return &Events{q: q, note: note, hurry: make(chan struct{}, 1), listeners: map[*Listener]struct{}{}}
+	return &Events{q: q, note: note, hurry: make(chan struct{}, 1), news: make(chan struct{}), listeners: map[*Listener]bool{}}
 }
 
-// Close ends all listeners; what waits for them they still get.
+// Close ends all listeners; what is kept for them they still get.
 func (e *Events) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	for l := range e.listeners {
-		l.end(ErrEventsClosed)
+	e.rest()
+	e.tell()
+}
+
+// rest stops the reader. The caller holds e.mu.
+func (e *Events) rest() {
+	if e.stop != nil {
+		e.stop()
+		e.stop = nil
 	}
+}
+
+// tell wakes the listeners that wait. The caller holds e.mu.
+func (e *Events) tell() {
+	close(e.news)
+	e.news = make(chan struct{})
 }
 
 // Listener follows the log for one caller. Its methods are for one goroutine.
 type Listener struct {
 	e      *Events
 	filter EventFilter
-	at     EventID       // behind what Next has returned
-	news   chan struct{} // receives when the reader has changed what follows
-
-	// Guarded by e.mu once the listener has joined the reader.
-	joined  bool
-	resetAt EventID // not zero: a reset comes before what is pending
-	pending []Event
-	until   EventID // behind the pending ones
-	err     error   // why nothing more comes
+	at     EventID    // behind what Next has returned, and what the filter has kept back
+	own    *EventPage // read by itself, and not returned yet
 }
 
 // Listen returns a listener for what happens behind a place, or from now on if
@@ -191,7 +207,7 @@ func (e *Events) Listen(ctx context.Context, from *EventID, filter EventFilter) 
 	if closed {
 		return nil, ErrEventsClosed
 	}
-	l := &Listener{e: e, filter: filter, news: make(chan struct{}, 1), at: EventID{Seq: math.MaxInt64}}
+	l := &Listener{e: e, filter: filter, at: EventID{Seq: math.MaxInt64}}
 	if from != nil {
 		l.at = *from
 	}
@@ -200,13 +216,11 @@ func (e *Events) Listen(ctx context.Context, from *EventID, filter EventFilter) 
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case from == nil:
+	if from == nil {
 		l.at = page.At
-	case page.Reset:
-		l.resetAt = page.At
+	} else {
+		l.own = &page
 	}
-	l.until, l.pending = page.At, filter.of(page.Events)
 	return l, nil
 }
 
@@ -218,113 +232,104 @@ func (l *Listener) At() EventID { return l.at }
 // nothing more comes.
 func (l *Listener) Next(ctx context.Context) (EventPage, error) {
 	for {
-		page, joined, err := l.take()
+		page, news, err := l.take()
 		switch {
 		case page.Reset, len(page.Events) > 0, err != nil:
 			return page, err
 		case ctx.Err() != nil:
 			return page, ctx.Err()
-		case joined:
+		case news != nil:
 			select {
-			case <-l.news:
+			case <-news:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		page, _, err = l.e.q.readLog(ctx, l.until)
+		page, _, err = l.e.q.readLog(ctx, l.at)
 		switch {
 		case ctx.Err() != nil:
 			continue // the page was not looked at, so it comes again
 		case err != nil:
 			return EventPage{At: l.at}, err
-		case page.At == l.until: // the reader has yet to come this far
+		case page.At == l.at: // the reader has yet to come this far
 			l.e.pause(ctx, looksAfterCommit[0])
 		}
-		l.until, l.pending = page.At, l.filter.of(page.Events)
-		if page.Reset {
-			l.resetAt = page.At
-		}
+		l.own = &page
 	}
 }
 
-// take returns a page of what is pending. When nothing is, it says whether the
-// listener has joined the reader, which it does as soon as it has caught up.
-func (l *Listener) take() (page EventPage, joined bool, err error) {
+// take returns what comes next, if it is there. If not, news says when it may
+// be, or is nil when the listener must read by itself.
+func (l *Listener) take() (page EventPage, news <-chan struct{}, err error) {
+	if l.own != nil {
+		page, l.own = *l.own, nil
+		page.Events, l.at = l.pass(page.Events), page.At
+		return page, nil, nil
+	}
 	e := l.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch n := len(l.pending); {
-	case l.resetAt != EventID{}:
-		l.at, l.resetAt = l.resetAt, EventID{}
-		return EventPage{Reset: true, At: l.at}, l.joined, nil
-	case n > logPage:
-		page.Events, l.pending = l.pending[:logPage:logPage], l.pending[logPage:]
-		l.at.Seq = page.Events[logPage-1].Seq
-		page.At = l.at
-		return page, l.joined, nil
+	page.At = l.at
+	if e.closed && !e.listeners[l] {
+		return page, nil, ErrEventsClosed
 	}
-	page.Events, l.pending, l.at, page.At = l.pending, nil, l.until, l.until
-	if len(page.Events) > 0 {
-		return page, l.joined, nil
-	}
-	if !l.joined && l.err == nil {
-		e.admit(l)
-	}
-	return page, l.joined, l.err
-}
-
-// Close ends the listener.
-func (l *Listener) Close() {
-	l.e.mu.Lock()
-	defer l.e.mu.Unlock()
-	l.end(ErrEventsClosed)
-}
-
-// end lets nothing more come behind what is pending. The caller holds e.mu.
-func (l *Listener) end(err error) {
-	if l.err == nil {
-		l.err = err
-	}
-	e := l.e
-	delete(e.listeners, l)
-	l.joined = false
-	l.wake()
-	if len(e.listeners) == 0 && e.stop != nil {
-		e.stop()
-		e.stop = nil
-	}
-}
-
-func (l *Listener) wake() {
-	select {
-	case l.news <- struct{}{}:
-	default:
-	}
-}
-
-// admit joins a listener to the reader unless it is behind it; the first one
-// starts the reader where it stands. The caller holds e.mu.
-func (e *Events) admit(l *Listener) {
-	switch {
-	case e.closed:
-		l.err = ErrEventsClosed
-		return
-	case e.stop == nil:
+	if e.stop == nil && !e.closed {
 		var ctx context.Context
 		ctx, e.stop = context.WithCancel(context.Background())
-		e.at = l.until
+		e.kept, e.from, e.at = nil, l.at, l.at
 		e.q.sys.Go("events", func() { e.read(ctx) })
-	case e.at.Epoch != l.until.Epoch: // one of the two has yet to see that the epoch changed
+	}
+	switch {
+	case l.at.Epoch != e.at.Epoch: // one of the two has yet to see that the epoch changed
 		select {
 		case e.hurry <- struct{}{}:
 		default:
 		}
-		return
-	case e.at.Seq > l.until.Seq:
-		return
+		return page, nil, nil
+	case l.at.Seq >= e.from.Seq:
+		e.listeners[l] = true
+	case e.listeners[l]:
+		return page, nil, ErrSlowListener
+	default:
+		return page, nil, nil
 	}
-	l.joined = true
-	e.listeners[l] = struct{}{}
+	next := sort.Search(len(e.kept), func(i int) bool { return e.kept[i].Seq > l.at.Seq })
+	page.Events = l.pass(e.kept[next:])
+	page.At = l.at
+	switch {
+	case len(page.Events) > 0:
+		return page, nil, nil
+	case e.closed:
+		return page, nil, ErrEventsClosed
+	}
+	return page, e.news, nil
+}
+
+// pass moves the listener over events, until it has a page of those that its
+// filter lets through.
+func (l *Listener) pass(events []*Event) (out []*Event) {
+	for _, e := range events {
+		if len(out) == logPage {
+			break
+		}
+		l.at.Seq = e.Seq
+		if l.filter.lets(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Close ends the listener.
+func (l *Listener) Close() {
+	e := l.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.listeners, l)
+	if len(e.listeners) == 0 {
+		e.rest()
+		e.kept = nil
+	}
 }
 
 // read follows the log until ctx ends.
@@ -378,9 +383,17 @@ func (e *Events) look(ctx context.Context) (more bool) {
 	if err != nil {
 		return false
 	}
-	e.at = page.At
-	for l := range e.listeners {
-		l.deliver(page)
+	if page.Reset {
+		clear(e.listeners) // each finds out by itself what that means for the place where it is
+		e.kept, e.from = nil, page.At
+	}
+	e.at, e.kept = page.At, append(e.kept, page.Events...)
+	if over := len(e.kept) - mostKept; over > 0 {
+		e.from.Seq = e.kept[over-1].Seq
+		e.kept = slices.Delete(e.kept, 0, over)
+	}
+	if page.Reset || len(page.Events) > 0 {
+		e.tell()
 	}
 	return full
 }
@@ -394,30 +407,5 @@ func (e *Events) report(err error) {
 	if class != e.trouble {
 		e.trouble = class
 		e.note(err)
-	}
-}
-
-// deliver adds a page of the reader to what is pending. The caller holds e.mu.
-func (l *Listener) deliver(page EventPage) {
-	if page.Reset {
-		// It finds out by itself what that means for the place where it is.
-		delete(l.e.listeners, l)
-		l.joined = false
-		l.wake()
-		return
-	}
-	events := page.Events
-	for len(events) > 0 && events[0].Seq <= l.until.Seq {
-		events = events[1:] // it joined from further on than the reader was
-	}
-	events = l.filter.of(events)
-	if len(l.pending)+len(events) > mostPending {
-		l.end(ErrSlowListener)
-		return
-	}
-	l.pending = append(l.pending, events...)
-	l.until.Seq = max(l.until.Seq, page.At.Seq)
-	if len(events) > 0 {
-		l.wake()
 	}
 }

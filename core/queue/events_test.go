@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -107,8 +108,12 @@ func TestAListenerSeesWhatHappensFromNowOn(t *testing.T) {
 		for i, ev := range page.Events {
 			h := history[i]
 			want := queue.Event{Seq: h.Seq, JobID: e.ID, Type: job.DebugEcho, Queue: "mail", State: h.State, Run: h.Run, At: h.At}
-			if ev != want {
-				t.Errorf("got %+v, want %+v", ev, want)
+			text, err := json.Marshal(want)
+			if err != nil || ev.JSON != string(text) {
+				t.Errorf("got %s, want %s, %v", ev.JSON, text, err)
+			}
+			if want.JSON = ev.JSON; *ev != want {
+				t.Errorf("got %+v, want %+v", *ev, want)
 			}
 		}
 	})
@@ -139,7 +144,7 @@ func TestAListenerSeesWhatHappensFromNowOn(t *testing.T) {
 // follower is a caller that comes and goes.
 type follower struct {
 	began, last queue.EventID // where it first listened, and the last it has seen
-	seen        []queue.Event
+	seen        []*queue.Event
 	err         error
 	moved       chan struct{}
 	drop        func() // nil while it is away
@@ -425,9 +430,17 @@ func TestAnyNumberOfListenersShareOneReader(t *testing.T) {
 	const jobs = 3
 	for range jobs {
 		e := enqueue(t, q, job.New{})
+		var first *queue.Event
 		for _, l := range list {
-			if page := next(t, l); len(page.Events) != 1 || page.Events[0].JobID != e.ID {
+			page := next(t, l)
+			if len(page.Events) != 1 || page.Events[0].JobID != e.ID {
 				t.Fatalf("got %+v", page)
+			}
+			if first == nil {
+				first = page.Events[0]
+			}
+			if page.Events[0] != first {
+				t.Fatal("an event is kept for each listener")
 			}
 		}
 	}
@@ -456,44 +469,53 @@ func TestASlowListenerIsEnded(t *testing.T) {
 	t.Parallel()
 	q, _ := setup(t)
 	events := queue.NewEvents(q, quiet)
-	slow, quick := listen(t, events, nil, queue.EventFilter{}), listen(t, events, nil, queue.EventFilter{})
-	start := slow.At()
-	join(t, slow)
-	join(t, quick)
-	const batches, each = 3, 5_000 // more than wait for one listener
+	slow, late, quick := listen(t, events, nil, queue.EventFilter{}), listen(t, events, nil, queue.EventFilter{}), listen(t, events, nil, queue.EventFilter{})
+	last := slow.At().Seq
+	follows := func(page queue.EventPage) {
+		t.Helper()
+		for _, e := range page.Events {
+			if last++; e.Seq != last {
+				t.Fatalf("transition %d is %d", last, e.Seq)
+			}
+		}
+		if len(page.Events) == 0 || page.At.Seq != last {
+			t.Fatalf("at %v after %d transitions that end with %d", page.At, len(page.Events), last)
+		}
+	}
+	for _, l := range []*queue.Listener{slow, late, quick} {
+		join(t, l)
+	}
+	const batches, each = 3, 5_000 // more than is kept
 	for i := range batches {
-		seen := 0
 		if _, err := q.EnqueueMany(t.Context(), slices.Repeat([]job.New{{Type: "x"}}, each)); err != nil {
 			t.Fatal(err)
 		}
+		seen := 0
 		for seen < each {
 			seen += len(next(t, quick).Events)
 		}
 		if seen > each {
 			t.Fatalf("%d transitions after batch %d", seen, i)
 		}
-	}
-	n := int64(0)
-	var err error
-	for err == nil {
-		var page queue.EventPage
-		page, err = slow.Next(patient(t))
-		for _, e := range page.Events {
-			if n++; e.Seq != start.Seq+n {
-				t.Fatalf("transition %d is %d", n, e.Seq)
+		switch i {
+		case 0:
+			follows(next(t, slow))
+		case 1: // all of it is kept
+			n := 0
+			for n < 2*each {
+				n += len(next(t, late).Events)
 			}
+			join(t, late)
 		}
-		if len(page.Events) > 0 && page.At.Seq != start.Seq+n {
-			t.Fatalf("at %v after %d transitions from %v", page.At, n, start)
-		}
-	}
-	if !errors.Is(err, queue.ErrSlowListener) || n == 0 || n > 10_000 {
-		t.Errorf("ended with %v after %d transitions", err, n)
 	}
 	at := slow.At()
+	page, err := slow.Next(patient(t))
+	if !errors.Is(err, queue.ErrSlowListener) || len(page.Events) > 0 || slow.At() != at {
+		t.Errorf("got %v and %d transitions, at %v, left at %v", err, len(page.Events), slow.At(), at)
+	}
 	rest := listen(t, events, &at, queue.EventFilter{})
-	for n < batches*each {
-		n += int64(len(next(t, rest).Events))
+	for last < quick.At().Seq {
+		follows(next(t, rest))
 	}
 	join(t, rest) // there is not one more
 }
@@ -518,6 +540,32 @@ func TestClosedEventsEndTheirListeners(t *testing.T) {
 	}
 	if _, err := events.Listen(t.Context(), nil, queue.EventFilter{}); !errors.Is(err, queue.ErrEventsClosed) {
 		t.Errorf("a new listener: %v", err)
+	}
+}
+
+func TestWhatIsPrunedBeforeTheReaderSeesItResetsTheListeners(t *testing.T) {
+	t.Parallel()
+	q, db := withCount(t)
+	failing := make(chan error, 10)
+	events := queue.NewEvents(q, func(err error) { failing <- err })
+	l := listen(t, events, nil, queue.EventFilter{})
+	join(t, l)
+	db.broken.Store(true)
+	<-failing
+	e := enqueue(t, q, job.New{})
+	if _, err := q.Cancel(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Delete(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	db.broken.Store(false)
+	if page := next(t, l); !page.Reset || page.At.Seq < 2 {
+		t.Errorf("got %+v", page)
+	}
+	id := enqueue(t, q, job.New{}).ID
+	if page := next(t, l); page.Reset || len(page.Events) != 1 || page.Events[0].JobID != id {
+		t.Errorf("then got %+v", page)
 	}
 }
 
