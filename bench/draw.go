@@ -25,12 +25,12 @@ func (r *results) draw() string {
 	y := 0
 	for _, workload := range r.rated() {
 		y += titleStep
-		fmt.Fprintf(&bars, "<text x=\"0\" y=\"%d\" class=\"title\">%s</text>\n", y-10, html.EscapeString(r.find(workload, r.Peers[0].Name).help+", jobs/s"))
+		fmt.Fprintf(&bars, "<text x=\"0\" y=\"%d\" class=\"title\">%s</text>\n", y-10, html.EscapeString(r.Results[r.firstOf(workload)].help+", jobs/s"))
 		most := 0.0
-		for _, p := range r.Peers {
+		for _, p := range r.having(workload) {
 			most = max(most, median(r.find(workload, p.Name).column(rate)))
 		}
-		for _, p := range r.Peers {
+		for _, p := range r.having(workload) {
 			got := median(r.find(workload, p.Name).column(rate))
 			width := got / most * (pictureWidth - labelWidth - figureWidth)
 			class := "peer"
@@ -47,6 +47,11 @@ func (r *results) draw() string {
 @media (prefers-color-scheme: dark) { text { fill: #c9d1d9 } .peer { fill: #6e7681 } }</style>
 %s</svg>
 `, pictureWidth, y+10, bars.String())
+}
+
+// having lists the peers that a workload was run on.
+func (r *results) having(workload string) []*peer {
+	return slices.DeleteFunc(slices.Clone(r.Peers), func(p *peer) bool { return !p.has(workload) })
 }
 
 // rated lists the workloads that have a rate, as they were run.

@@ -149,6 +149,9 @@ func (b *bench) measure(ctx context.Context) (*results, error) {
 	for round := range b.count {
 		for _, w := range b.workloads {
 			for _, p := range ready {
+				if !p.has(w.Name) {
+					continue
+				}
 				b.note("round %d of %d: %s: %s", round+1, b.count, w.Name, p.Name)
 				r, err := b.one(ctx, p, p.running, w.Name, b.size, nil)
 				if err != nil {
@@ -230,7 +233,7 @@ func (b *bench) countSyncs(ctx context.Context, p *peer) error {
 	if err := os.Chmod(trace, 0o666); err != nil { //nolint:gosec // a server that runs as another user is traced as that user
 		return err
 	}
-	wrap := []string{strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", trace}
+	wrap := []string{strace, "-f", "-A", "-qq", "-e", "trace=fsync,fdatasync", "-o", trace}
 	srv := p.running
 	if p.server != nil {
 		if srv, err = p.server(ctx, filepath.Join(b.dir, p.Name+"-traced"), wrap); err != nil {
@@ -241,10 +244,7 @@ func (b *bench) countSyncs(ctx context.Context, p *peer) error {
 	}
 	counts := make([]int, 2)
 	for i, jobs := range []int{20, 120} {
-		before := 0
-		if p.server != nil {
-			before = countLines(trace)
-		}
+		before := countLines(trace)
 		if _, err := b.one(ctx, p, srv, "enqueue-1", jobs*share, wrap); err != nil {
 			return err
 		}

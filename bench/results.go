@@ -158,9 +158,10 @@ func (r *result) figure() string {
 	}
 }
 
-// ratio compares the main figure with the first peer's in the same run.
+// ratio compares the main figure with the first peer's in the same run; the
+// first peer has every workload.
 func (r *results) ratio(x *result) float64 {
-	first := r.find(x.Workload, r.Peers[0].Name)
+	first := r.Results[r.firstOf(x.Workload)]
 	if x.isLatency() {
 		return median(x.column(p50)) / median(first.column(p50))
 	}

@@ -55,7 +55,7 @@ func startPostgres(ctx context.Context, dir string, wrap []string) (*server, err
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	args := slices.Concat(wrap, []string{filepath.Join(bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses="})
-	stop, err := startServer(ctx, args, dir, filepath.Join(dir, ".s.PGSQL.5432"), as, syscall.SIGINT)
+	stop, err := startServer(ctx, args, dir, "unix", filepath.Join(dir, ".s.PGSQL.5432"), as, syscall.SIGINT)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func startRedis(ctx context.Context, dir string, wrap []string) (*server, error)
 	socket := filepath.Join(dir, "redis.sock")
 	args := slices.Concat(wrap, []string{bin, "--port", "0", "--unixsocket", socket, "--dir", dir,
 		"--appendonly", "yes", "--appendfsync", "always", "--save", ""})
-	stop, err := startServer(ctx, args, dir, socket, nil, syscall.SIGTERM)
+	stop, err := startServer(ctx, args, dir, "unix", socket, nil, syscall.SIGTERM)
 	if err != nil {
 		return nil, err
 	}
@@ -167,10 +167,66 @@ func startRedis(ctx context.Context, dir string, wrap []string) (*server, error)
 	}, nil
 }
 
+// startSqld finds a libsql server, which each database is a new start of, and
+// whose addresses are free ports of this machine. Its URL comes with that of
+// its admin API.
+func startSqld(ctx context.Context, dir string, wrap []string) (*server, error) {
+	bin, err := exec.LookPath("sqld")
+	if err != nil {
+		if bin, err = filepath.Abs("../.cache/sqld/sqld"); err != nil { // where make setup puts it
+			return nil, err
+		}
+	}
+	version, err := exec.CommandContext(ctx, bin, "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("sqld: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	n := 0
+	return &server{
+		version: strings.Join(strings.Fields(string(version))[:2], " "), // sqld 0.24.32 (…)
+		stop:    func() {},
+		fresh: func(ctx context.Context) (string, func(), error) {
+			n++
+			at := filepath.Join(dir, strconv.Itoa(n))
+			if err := os.Mkdir(at, 0o700); err != nil {
+				return "", nil, err
+			}
+			http, err := freeAddress(ctx)
+			if err != nil {
+				return "", nil, err
+			}
+			admin, err := freeAddress(ctx)
+			if err != nil {
+				return "", nil, err
+			}
+			args := slices.Concat(wrap, []string{bin, "--no-welcome", "--db-path", filepath.Join(at, "data"), "--http-listen-addr", http,
+				"--admin-listen-addr", admin, "--max-concurrent-connections", "2", "--connection-creation-timeout-sec", "10"})
+			stop, err := startServer(ctx, args, at, "tcp", http, nil, syscall.SIGTERM)
+			if err != nil {
+				return "", nil, err
+			}
+			return "http://" + http + " http://" + admin, stop, nil
+		},
+	}, nil
+}
+
+// freeAddress is one of this machine that nobody listens on.
+func freeAddress(ctx context.Context) (string, error) {
+	var l net.ListenConfig
+	listener, err := l.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
 // startServer starts a server in a process group of its own, so that an
 // interrupt from the terminal ends the measurement first, and waits until it
 // listens. stop tells the group to end and waits for it.
-func startServer(ctx context.Context, args []string, dir, socket string, as *syscall.Credential, sig syscall.Signal) (stop func(), err error) {
+func startServer(ctx context.Context, args []string, dir, network, address string, as *syscall.Credential, sig syscall.Signal) (stop func(), err error) {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), args[0], args[1:]...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setpgid: true}
@@ -195,7 +251,7 @@ func startServer(ctx context.Context, args []string, dir, socket string, as *sys
 	}
 	var d net.Dialer
 	err = until(ctx, func() error {
-		c, err := d.DialContext(ctx, "unix", socket)
+		c, err := d.DialContext(ctx, network, address)
 		if err != nil {
 			return err
 		}

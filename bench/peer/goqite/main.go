@@ -16,8 +16,9 @@ import (
 	"github.com/postroom/postroom/bench/driver"
 )
 
-// schema is schema_sqlite.sql of the version in go.mod, which does not export it.
-const schema = `create table goqite (
+// schema is schema_sqlite.sql of the version in go.mod, which does not export it,
+// made once by whoever comes first.
+const schema = `create table if not exists goqite (
   id text primary key default ('m_' || lower(hex(randomblob(16)))),
   created text not null default (strftime('%Y-%m-%dT%H:%M:%fZ')),
   updated text not null default (strftime('%Y-%m-%dT%H:%M:%fZ')),
@@ -27,10 +28,10 @@ const schema = `create table goqite (
   received integer not null default 0,
   priority integer not null default 0
 ) strict;
-create trigger goqite_updated_timestamp after update on goqite begin
+create trigger if not exists goqite_updated_timestamp after update on goqite begin
   update goqite set updated = strftime('%Y-%m-%dT%H:%M:%fZ') where id = old.id;
 end;
-create index goqite_queue_priority_created_idx on goqite (queue, priority desc, created);`
+create index if not exists goqite_queue_priority_created_idx on goqite (queue, priority desc, created);`
 
 type peer struct {
 	db *sql.DB

@@ -5,6 +5,8 @@ import (
 	"context"
 	"flag"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -13,6 +15,7 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/step"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/worker"
 )
@@ -28,8 +31,12 @@ type peer struct{ q *queue.Queue }
 
 func main() { driver.Main(open) }
 
+// open is given a folder, or a server's URL and that of its admin API.
 func open(ctx context.Context, at string) (driver.Peer, error) {
 	opt := libsql.Options{Path: filepath.Join(at, "postroom.db"), Synchronous: *synchronous}
+	if libsql.IsRemote(at) {
+		opt.Path, opt.Admin, _ = strings.Cut(at, " ")
+	}
 	if err := libsql.Migrate(ctx, opt); err != nil {
 		return nil, err
 	}
@@ -50,13 +57,41 @@ func (p *peer) Enqueue(ctx context.Context, args []driver.Args) error {
 }
 
 func (p *peer) Work(ctx context.Context, handle func(driver.Args)) error {
-	w, err := worker.New(p.q, zerolog.Nop(), worker.Config{
-		Runner: queue.Runner{ID: p.q.NewID(), Host: "bench", Version: "bench"}, Concurrency: concurrency,
-		Lease: 30 * time.Second, Heartbeat: 10 * time.Second, Poll: time.Second, DrainTimeout: 30 * time.Second,
-	}, worker.Bind(driver.Args{}.Kind(), func(_ context.Context, j *worker.Job[driver.Args]) (any, error) {
+	return p.work(ctx, func(_ context.Context, j *worker.Job[driver.Args]) (any, error) {
 		handle(j.Payload)
 		return driver.Result{OK: true}, nil
-	}))
+	})
+}
+
+// WorkSteps implements driver.Stepper.
+func (p *peer) WorkSteps(ctx context.Context, steps int, do func() driver.Result, handle func(driver.Args)) error {
+	return p.work(ctx, func(ctx context.Context, j *worker.Job[driver.Args]) (any, error) {
+		for n := range steps {
+			if _, err := step.Run(ctx, strconv.Itoa(n), func(context.Context) (driver.Result, error) { return do(), nil }); err != nil {
+				return nil, err
+			}
+		}
+		handle(j.Payload)
+		return driver.Result{OK: true}, nil
+	})
+}
+
+// WorkAndFollow implements driver.Follower.
+func (p *peer) WorkAndFollow(ctx context.Context, handle func(driver.Args) []driver.Args) error {
+	return p.work(ctx, func(ctx context.Context, j *worker.Job[driver.Args]) (any, error) {
+		return nil, j.Commit(ctx, driver.Result{OK: true}, func(b *queue.Batch) {
+			for _, a := range handle(j.Payload) {
+				b.Enqueue(job.New{Type: a.Kind(), Payload: job.Payload(a)})
+			}
+		})
+	})
+}
+
+func (p *peer) work(ctx context.Context, handler func(context.Context, *worker.Job[driver.Args]) (any, error)) error {
+	w, err := worker.New(p.q, zerolog.Nop(), worker.Config{
+		Runner: queue.Runner{ID: p.q.NewID(), Host: "bench", Version: "bench"}, Concurrency: concurrency,
+		Lease: 30 * time.Second, Heartbeat: 10 * time.Second, Poll: time.Second, Eager: 20 * time.Millisecond, DrainTimeout: 30 * time.Second,
+	}, worker.Bind(driver.Args{}.Kind(), handler))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/mattn/go-sqlite3" // registers "sqlite3"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -22,7 +23,7 @@ import (
 	"github.com/postroom/postroom/bench/driver"
 )
 
-var on = flag.String("on", "postgres", "postgres or sqlite")
+var on = flag.String("on", "postgres", "postgres, modernc or mattn")
 
 type peer[TTx any] struct {
 	driver  riverdriver.Driver[TTx]
@@ -45,9 +46,15 @@ func open(ctx context.Context, at string) (driver.Peer, error) {
 			err = pool.QueryRow(ctx, unfinished).Scan(&n)
 			return n, err
 		})
-	case "sqlite":
-		db, err := sql.Open("sqlite", "file:"+filepath.Join(at, "river.db")+
-			"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	case "modernc", "mattn":
+		dsn := "file:" + filepath.Join(at, "river.db")
+		name := "sqlite"
+		if *on == "modernc" {
+			dsn += "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"
+		} else {
+			name, dsn = "sqlite3", dsn+"?_journal=WAL&_sync=FULL&_timeout=5000"
+		}
+		db, err := sql.Open(name, dsn)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +64,7 @@ func open(ctx context.Context, at string) (driver.Peer, error) {
 			return n, err
 		})
 	}
-	return nil, fmt.Errorf("-on is %q, want postgres or sqlite", *on)
+	return nil, fmt.Errorf("-on is %q, want postgres, modernc or mattn", *on)
 }
 
 func migrated[TTx any](ctx context.Context, d riverdriver.Driver[TTx], left func(context.Context) (int, error)) (driver.Peer, error) {
