@@ -407,7 +407,10 @@ func (l *latency) measure(ctx context.Context, w *working, callers int, every ti
 		began := time.Now()
 		for n := range jobs {
 			at := began.Add(time.Duration(n+1) * every)
-			time.Sleep(time.Until(at))
+			select {
+			case <-time.After(time.Until(at)):
+			case <-ctx.Done():
+			}
 			l.mu.Lock()
 			l.due[n] = at
 			l.mu.Unlock()
