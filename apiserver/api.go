@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/once"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/token"
 )
@@ -32,6 +34,7 @@ type api struct {
 	patterns []string         // as registered, "GET /v1/jobs"
 	routes   map[string]route // by the mux's pattern
 	gzipped  http.Handler     // the mux, for answers that may be compressed
+	answers  once.Store       // to requests with an Idempotency-Key
 }
 
 // adoptProblems makes huma write its own refusals as this API's problems. huma
@@ -140,6 +143,7 @@ type route struct {
 	takes                     any            // an example of the type of the JSON body, or nil
 	takesRaw                  string         // or the media type of a raw body
 	max                       int64          // bytes of the body
+	ownKey                    bool           // Idempotency-Key is a field of what the route stores
 	role                      token.Role     // that a caller needs; what read needs changes nothing. See needs
 }
 
@@ -242,12 +246,23 @@ func register[I, O any](a *api, r route, handler func(context.Context, *I) (*O, 
 	}
 	schemas := a.huma.OpenAPI().Components.Schemas
 	op := r.operation(schemas, body)
+	if r.method != http.MethodGet {
+		op.Middlewares = huma.Middlewares{asChange(r)}
+	}
+	if r.takesKey() {
+		op.Parameters = append(op.Parameters, keyParam())
+		handler = onlyOnce(a, r, handler)
+	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
-		if err == nil {
+		var before replayed
+		switch {
+		case err == nil:
 			return out, nil
+		case errors.As(err, &before):
+			return nil, before
 		}
-		p := httpd.ProblemOf(err)
+		p := changeOf(ctx).shownAs(err)
 		if p.Status >= http.StatusInternalServerError {
 			level := zerolog.WarnLevel
 			if p.Status == http.StatusInternalServerError {

@@ -84,6 +84,9 @@ func readBody(ctx huma.Context, mediaType string) ([]byte, error) {
 		w.Header().Set("Connection", "close")
 		return nil, tooLarge(limit)
 	}
+	if c := changeOf(ctx.Context()); c != nil && c.sum != nil {
+		_, _ = c.sum.Write(buf.Bytes()) // never fails
+	}
 	return buf.Bytes(), nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/libsql/sqldtest"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/once"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
 )
@@ -81,11 +82,11 @@ func newService(t testing.TB, log io.Writer) (s service, place sqldtest.Place) {
 			t.Error(err)
 		}
 	})
-	q := queue.New(db, system.Real{}, job.Known())
+	q := queue.New(noting{db}, system.Real{}, job.Known())
 	events := queue.NewEvents(q, func(error) {})
 	t.Cleanup(events.Close)
 	return service{
-		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(db, q, mail.Policy{ApprovalExpiry: time.Hour}), log: zerolog.New(log),
+		queue: q, events: events, heartbeat: heartbeat, mail: mail.NewStore(noting{db}, q, mail.Policy{ApprovalExpiry: time.Hour}), answers: once.Store{DB: db}, log: zerolog.New(log),
 		health:   httpd.Health{DB: db, Version: "test", Draining: func() bool { return false }},
 		metrics:  http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) }), // TestPrometheusReadsTheMetrics has the real page
 		settings: config.Settings{Settings: []config.Shown{}},

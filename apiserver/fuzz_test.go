@@ -225,7 +225,7 @@ func logged(t *testing.T, log string) {
 			t.Fatalf("%v: %q", err, line)
 		}
 		for name := range fields {
-			if !slices.Contains([]string{"level", "message", "method", "route", "status", "duration_ms", "bytes", "request_id", "trace_id", "span_id", "caller", "operation", "path", "state", "type", "queue", "ids", "changed"}, name) {
+			if !slices.Contains([]string{"level", "message", "method", "route", "status", "duration_ms", "bytes", "request_id", "trace_id", "span_id", "caller", "operation", "path", "state", "type", "queue", "ids", "changed", "replayed"}, name) {
 				t.Errorf("the log says %s: %s", name, line)
 			}
 		}

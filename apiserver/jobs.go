@@ -150,7 +150,7 @@ func (s service) jobRoutes(a *api) {
 	duplicate := map[int]string{http.StatusOK: "the job that holds the idempotency key, with \"duplicate\": true"}
 	register(a, route{
 		id: "create-job", method: "POST", path: "/v1/jobs", summary: "Store a job",
-		status: http.StatusCreated, also: duplicate, takes: newJob{}, max: s.maxBody,
+		status: http.StatusCreated, also: duplicate, takes: newJob{}, max: s.maxBody, ownKey: true,
 	}, s.createJob)
 	register(a, route{
 		id: "create-jobs", method: "POST", path: "/v1/jobs:batch", summary: "Store up to 10,000 jobs, all or none",
@@ -214,8 +214,7 @@ func (s service) answerStored(ctx context.Context, stored queue.Enqueued, typ st
 	j, err := s.queue.Get(ctx, stored.ID)
 	if err != nil && !errors.Is(err, queue.ErrNotFound) { // it may be pruned between the two calls
 		// The job is durable: no answer may say that nothing was changed.
-		p := httpd.ProblemOf(err)
-		return nil, httpd.NewProblem(p.Status, p.Code, "the job is stored as "+stored.ID+", but it could not be read back")
+		return nil, httpd.NewProblem(http.StatusServiceUnavailable, "database_unknown", "the job is stored as "+stored.ID+", but it could not be read back")
 	}
 	return answerJob(stored, j, typ, created), nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/once"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/telemetry"
 	"github.com/postroom/postroom/core/token"
@@ -32,6 +32,7 @@ type service struct {
 	events     *queue.Events
 	heartbeat  time.Duration // how often a stream of events says something
 	mail       *mail.Store
+	answers    once.Store   // to requests with an Idempotency-Key
 	metrics    http.Handler // the page for Prometheus
 	settings   config.Settings
 	health     httpd.Health
@@ -116,6 +117,7 @@ func (s service) wrap(h http.Handler) http.Handler {
 // routes is the list of everything that is served.
 func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a := newAPI(mux, s.health.Version, s.log)
+	a.answers = s.answers
 	s.jobRoutes(a)
 	s.queueRoutes(a)
 	s.cronRoutes(a)
@@ -241,7 +243,6 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // The mux sets the request's pattern and path values.
 func (a *api) call(rt route, w http.ResponseWriter, r *http.Request) {
 	caller := httpd.CallerOf(r.Context())
-	dryRun, _ := strconv.ParseBool(r.URL.Query().Get("dry_run"))
 	switch needed := rt.needs(); {
 	case rt.id == "" || needed == anyone:
 		a.mux.ServeHTTP(w, r)
@@ -250,7 +251,7 @@ func (a *api) call(rt route, w http.ResponseWriter, r *http.Request) {
 			fmt.Sprintf("this needs a token with the role %s; %q has the role %s", needed, caller.Name, caller.Role)))
 	case rt.method == http.MethodGet && rt.path != eventsPath: // a stream must not wait for more
 		a.gzipped.ServeHTTP(w, r)
-	case needed == token.Read || dryRun: // which changes nothing
+	case !rt.changes(r):
 		a.mux.ServeHTTP(w, r)
 	default:
 		httpd.Audit(a.log, rt.id, a.mux, w, r)

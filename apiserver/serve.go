@@ -17,6 +17,7 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/once"
 	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/telemetry"
@@ -96,11 +97,13 @@ func serve(ctx context.Context, options config.Options, stderr io.Writer) error 
 	case err == nil:
 		go followTokens(ctx, tokens, stored, log)
 		s.health.DB, s.health.Schema = db, schema
-		s.queue = queue.New(db, opt.System, job.Known())
+		s.queue = queue.New(noting{db}, opt.System, job.Known())
 		if err := s.queue.ObserveDepth(); err != nil {
 			return err
 		}
-		s.mail = mail.NewStore(db, s.queue, wiring.MailPolicy(cfg))
+		s.mail = mail.NewStore(noting{db}, s.queue, wiring.MailPolicy(cfg))
+		s.answers = once.Store{DB: db}
+		go pruneAnswers(ctx, s.answers, log)
 		s.events = queue.NewEvents(s.queue, func(err error) {
 			if err == nil {
 				log.Info().Msg("the log of transitions can be read again")
@@ -157,6 +160,25 @@ func followTokens(ctx context.Context, tokens *token.Keyring, stored token.Store
 		case err != nil && !fails && ctx.Err() == nil:
 			log.Warn().Err(err).Str("class", string(libsql.ClassOf(err))).Msg("the tokens cannot be read; those that are known stay good")
 			fails = true
+		}
+	}
+}
+
+// pruneEvery is how often answers are looked for that were kept long enough.
+const pruneEvery = time.Hour
+
+// pruneAnswers deletes answers that were kept long enough, until ctx ends.
+func pruneAnswers(ctx context.Context, answers once.Store, log zerolog.Logger) {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		if err := answers.Prune(ctx); err != nil && ctx.Err() == nil {
+			log.Warn().Err(err).Str("class", string(libsql.ClassOf(err))).Msg("answers to requests with an Idempotency-Key stay longer than they must")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/once"
 	"github.com/postroom/postroom/core/queue"
 )
 
@@ -97,6 +98,9 @@ var table = []struct {
 	{mail.ErrInvalidState, http.StatusConflict, "invalid_state", "the action's status does not allow this"},
 	{mail.ErrNotUndoable, http.StatusConflict, "not_undoable", "the action cannot be taken back"},
 	{mail.ErrTooLarge, http.StatusRequestEntityTooLarge, "too_large", "the message is too large"},
+	{once.ErrUnderWay, http.StatusConflict, "request_under_way", "the first request with this Idempotency-Key is being carried out; come back for its answer"},
+	{once.ErrOther, http.StatusUnprocessableEntity, "idempotency_key_reused", "this Idempotency-Key came with another request: one key is for one request"},
+	{once.ErrUnknown, http.StatusConflict, "outcome_unknown", "whether the first request with this Idempotency-Key changed anything is not known: look, and go on with another key"},
 }
 
 // classes are the failures of the database that pass.
@@ -122,7 +126,11 @@ func ProblemOf(err error) *Problem {
 	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {
-			return NewProblem(row.status, row.code, row.detail)
+			p = NewProblem(row.status, row.code, row.detail)
+			if row.err == once.ErrUnderWay { //nolint:errorlint // a row of the table
+				p.retryAfter = retryAfter
+			}
+			return p
 		}
 	}
 	if c, ok := classes[libsql.ClassOf(err)]; ok {

@@ -1,7 +1,8 @@
 // Package httpd is what every HTTP listener of Postroom has in common: how it
 // binds, who may call it, what its errors look like, how it answers a health
 // check, and what it logs about a request. It knows no route. It may import
-// core/job, core/libsql, core/mail, core/queue, core/telemetry and core/token.
+// core/job, core/libsql, core/mail, core/once, core/queue, core/telemetry and
+// core/token.
 package httpd
 
 import (
