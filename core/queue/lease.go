@@ -91,28 +91,46 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 		}
 	} else {
 		s = *r.Sight
-		s.changed = true // since then, perhaps: a key without room would keep others from their place
+		s.changed = s.changed || s.limited // since then, perhaps: a key without room would keep others from their place
 	}
 	if !s.Ready {
 		return Claim{Sight: s}, nil
 	}
-	var b libsql.Batch
-	q.lineUp(&b, s)
-	n := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues())
-	b.Query(sqlLook)
-	res, err := q.db.Write(ctx, &b)
+	out, err := q.take(ctx, r, s, before)
+	if libsql.GuardIndex(err) == 0 { // a limit was set since there was none
+		s.changed = true
+		out, err = q.take(ctx, r, s, before)
+	}
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim: %w", err)
-	}
-	out := Claim{Sight: sightOf(res[n+1].Rows[0])}
-	if out.Jobs, err = claimedRows(res[n].Rows, r.Token, before.Add(r.Lease)); err != nil {
-		return Claim{}, err
 	}
 	if out.more || out.limited && len(out.Jobs) > 0 {
 		q.signal() // one batch does a bounded part of it
 	}
 	return out, nil
 }
+
+// take is the write of a claim.
+func (q *Queue) take(ctx context.Context, r ClaimRequest, s Sight, before time.Time) (Claim, error) {
+	var b libsql.Batch
+	if !s.limited && !s.settles() {
+		b.Guard(sqlGuardUnlimited)
+	}
+	q.lineUp(&b, s)
+	n := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues())
+	b.Query(sqlLook)
+	res, err := q.db.Write(ctx, &b)
+	if err != nil {
+		return Claim{}, err
+	}
+	out := Claim{Sight: sightOf(res[n+1].Rows[0])}
+	out.Jobs, err = claimedRows(res[n].Rows, r.Token, before.Add(r.Lease))
+	return out, err
+}
+
+// settles says whether the jobs of limited keys are put in their places: to
+// promote and release others may have changed keys.
+func (s Sight) settles() bool { return s.changed || s.marked || s.due }
 
 // lineUp records what makes jobs claimable, and what keeps the counts, as far
 // as there is any.
@@ -127,7 +145,7 @@ func (q *Queue) lineUp(b *libsql.Batch, s Sight) {
 	if s.due {
 		b.Exec(sqlPromote)
 	}
-	if s.changed || s.marked || s.due { // the two above may have changed keys
+	if s.settles() {
 		settle(b)
 	}
 	if s.uncounted {

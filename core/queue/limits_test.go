@@ -41,26 +41,39 @@ func claimAll(t *testing.T, q *queue.Queue) (all []queue.Claimed, byKey map[stri
 }
 
 // A claim that goes by what the one before left must not stop at a job whose
-// key has lost its room since.
+// key has lost its room since, nor where no key had a limit then.
 func TestAJobWithoutRoomKeepsNobodyFromItsPlaceWithoutALook(t *testing.T) {
 	t.Parallel()
-	q, _ := setup(t)
-	setLimit(t, q, queue.Limit{Scope: queue.LimitKey, Name: "a", Interval: time.Hour})
-	first := enqueue(t, q, job.New{LimitKey: "a", Queue: "first"})
-	enqueue(t, q, job.New{LimitKey: "a"})
-	free := enqueue(t, q, job.New{Priority: -1})
-	request := queue.ClaimRequest{Runner: "r", Token: q.NewToken(), Types: []string{"none"}, Limit: 1, Lease: time.Minute}
-	before, err := q.Claim(t.Context(), request) // lines the key's jobs up and takes none
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c := claimOne(t, q); c.JobID != first.ID {
-		t.Fatalf("claimed %s", c.JobID)
-	}
-	request.Token, request.Types, request.Sight = q.NewToken(), []string{job.DebugEcho}, &before.Sight
-	c, err := q.Claim(t.Context(), request)
-	if err != nil || len(c.Jobs) != 1 || c.Jobs[0].JobID != free.ID {
-		t.Fatalf("claimed %+v, %v; want the job without a limit", c.Jobs, err)
+	for name, limited := range map[string]bool{"limits are known": true, "no limits are known": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q, _ := setup(t)
+			claim := func(typ string, s *queue.Sight) queue.Claim {
+				t.Helper()
+				c, err := q.Claim(t.Context(), queue.ClaimRequest{
+					Runner: "r", Token: q.NewToken(), Types: []string{typ}, Limit: 1, Lease: time.Minute, Sight: s,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			}
+			free := enqueue(t, q, job.New{Priority: -1})
+			left := claim("none", nil).Sight
+			setLimit(t, q, queue.Limit{Scope: queue.LimitKey, Name: "a", Interval: time.Hour})
+			first := enqueue(t, q, job.New{LimitKey: "a", Queue: "first"})
+			enqueue(t, q, job.New{LimitKey: "a"})
+			lined := claim("none", nil).Sight // lines the key's jobs up and takes none
+			if limited {
+				left = lined
+			}
+			if c := claimOne(t, q); c.JobID != first.ID {
+				t.Fatalf("claimed %s", c.JobID)
+			}
+			if c := claim(job.DebugEcho, &left); len(c.Jobs) != 1 || c.Jobs[0].JobID != free.ID {
+				t.Fatalf("claimed %+v; want the job without a limit", c.Jobs)
+			}
+		})
 	}
 }
 

@@ -223,6 +223,10 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
    ORDER BY ready_key, seq LIMIT ?5)
  RETURNING ` + claimColumns
 
+// sqlGuardUnlimited raises an error if there are limits: a claim that settles
+// no keys goes by that.
+const sqlGuardUnlimited = `SELECT length(json(iif(EXISTS (SELECT 1 FROM limits), 'limited', '{}')))`
+
 // claimColumns is a job for its runner: its payload, and the rest as one text
 // of lines, which saves fourteen columns a call each, or as much JSON. None of
 // the parts can hold the character that ends a line.
