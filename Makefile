@@ -37,7 +37,7 @@ run: build ## start both services on ./data with a small Maildir, and show what 
 	@exec bin/demo -data data -bin bin
 
 .PHONY: scaled
-scaled: build ## start a libsql server, two apiservers, four queuerunners, HAProxy and Prometheus on ./data/scaled
+scaled: build ## start a libsql server, two apiservers, four queuerunners, HAProxy, a collector and Prometheus on ./data/scaled
 	@exec bin/scaled
 
 .PHONY: test

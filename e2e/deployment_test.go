@@ -47,7 +47,7 @@ func TestDeployedVariablesExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Of other programs and of the files themselves.
-	known := map[string]bool{"CONFIG_PATH": true, "API_BIND": true, "API_ONE": true, "API_TWO": true, "OTLP_HTTP_ADDR": true, "OTLP_GRPC_ADDR": true}
+	known := map[string]bool{"CONFIG_PATH": true, "API_BIND": true, "API_ONE": true, "API_TWO": true, "OTLP_HTTP_ADDR": true, "OTLP_GRPC_ADDR": true, "OTLP_FORWARD_TO": true}
 	for _, m := range regexp.MustCompile(`(?m)^# Env: (.*)$`).FindAllStringSubmatch(string(example), -1) {
 		for name := range strings.SplitSeq(m[1], ", ") {
 			known[name] = true

@@ -1,46 +1,36 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/postroom/postroom/core/libsql/sqldtest"
 	"github.com/postroom/postroom/core/telemetry/otlptest"
 )
 
 // `make scaled` starts many of each on one machine from deploy's files. Jobs
-// that come in through HAProxy are completed, a trace leads from the request
-// to the job's run, Prometheus answers every query of the dashboard, and all
-// of it stops at Ctrl-C.
+// that come in through HAProxy are completed, a trace that goes through the
+// collector leads from the request to the job's run, Prometheus answers every
+// query of the dashboard, and all of it stops at Ctrl-C.
 func TestTheScaledSetUp(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"haproxy", "prometheus"} {
-		_, err := exec.LookPath(name)
-		if _, other := os.Stat("/usr/sbin/" + name); err != nil && other != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("there is no %s: make setup", name)
-			}
-			t.Skipf("there is no %s on this machine: make setup installs it where it can", name)
-		}
-	}
-	program := filepath.Join(t.TempDir(), "scaled")
-	build := exec.Command("go", "build", "-o", program, "./scaled")
-	build.Dir = "../deploy"
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, said)
-	}
+	needCollector(t)
+	program := scaled(t)
 	receiver := otlptest.New(t)
 	host := sqldtest.FreeHost()
 	s := newSystem(t)
-	p := &process{Cmd: exec.Command(program, "-data", s.dir, "-bin", binaries, "-deploy", "../deploy", "-sqld", sqldtest.Program(t), "-host", host),
+	p := &process{Cmd: exec.Command(program, "-data", s.dir, "-bin", binaries, "-deploy", "../deploy", "-sqld", sqldtest.Program(t), "-collector", collectorProgram, "-host", host),
 		s: s, log: newLog(), done: make(chan struct{}), url: "http://" + host + ":17880"}
 	p.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "QUEUE_DEBUG_JOBS=true", "QUEUE_POLL=200ms", "OTLP_ENDPOINT=" + receiver.Endpoint()}
 	p.Stdout, p.Stderr = p.log, p.log
@@ -74,29 +64,32 @@ func TestTheScaledSetUp(t *testing.T) {
 		t.Fatalf("%v %v", res, err)
 	}
 	res.Body.Close()
-	spans, err := receiver.WaitFor(t.Context(), func(all []otlptest.Span) bool {
-		return slices.ContainsFunc(all, func(s otlptest.Span) bool { return s.TraceID == trace && s.Name == "queue.job" })
+	// Each process sends its spans in its own time.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	_, err = receiver.WaitFor(ctx, func(all []otlptest.Span) bool {
+		parents := map[string]string{}
+		for _, span := range all {
+			if span.TraceID == trace {
+				parents[span.SpanID] = span.ParentID
+			}
+		}
+		return slices.ContainsFunc(all, func(span otlptest.Span) bool {
+			at, steps := span.SpanID, 0
+			for ; parents[at] != ""; at = parents[at] {
+				steps++
+			}
+			return span.TraceID == trace && span.Name == "queue.job" && at == "b7ad6b7169203331" && steps >= 2
+		})
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("no job's run leads to the caller: %v", err)
 	}
-	parents := map[string]string{}
-	for _, span := range spans {
-		if span.TraceID == trace {
-			parents[span.SpanID] = span.ParentID
-		}
-	}
-	for _, span := range spans {
-		if span.TraceID != trace || span.Name != "queue.job" {
-			continue
-		}
-		at, steps := span.SpanID, 0
-		for ; parents[at] != ""; at = parents[at] {
-			steps++
-		}
-		if at != "b7ad6b7169203331" || steps < 2 {
-			t.Errorf("from the job's run %d spans lead to %s, not to the caller", steps, at)
-		}
+
+	// The services know of the collector alone, which says what it passed on.
+	told, err := os.ReadFile(filepath.Join(s.dir, "logs", "collector.log"))
+	if err != nil || !regexp.MustCompile(`Traces\s.*"spans": [1-9]`).Match(told) {
+		t.Errorf("%v: the collector tells of no spans:\n%s", err, told)
 	}
 
 	text, err := os.ReadFile("../deploy/monitoring/dashboard.json")
@@ -147,7 +140,38 @@ func TestTheScaledSetUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-p.done
-	if code := p.ProcessState.ExitCode(); code != 0 || strings.Count(p.log.String(), " stopped\n") != 9 {
+	if code := p.ProcessState.ExitCode(); code != 0 || strings.Count(p.log.String(), " stopped\n") != 10 {
 		t.Errorf("it ended with %d:\n%s", code, p.log)
 	}
+}
+
+// One that cannot start says why, and stops what it has started.
+func TestTheScaledSetUpSaysWhyItFails(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(scaled(t), "-data", t.TempDir(), "-bin", binaries, "-deploy", "../deploy", "-sqld", "/bin/false", "-host", sqldtest.FreeHost())
+	said, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(said), "scaled: sqld ended by itself (exit status 1)") {
+		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// scaled builds the program, where what it starts is installed.
+func scaled(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"haproxy", "prometheus"} {
+		_, err := exec.LookPath(name)
+		if _, other := os.Stat("/usr/sbin/" + name); err != nil && other != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("there is no %s: make setup", name)
+			}
+			t.Skipf("there is no %s on this machine: make setup installs it where it can", name)
+		}
+	}
+	program := filepath.Join(t.TempDir(), "scaled")
+	build := exec.Command("go", "build", "-o", program, "./scaled")
+	build.Dir = "../deploy"
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	return program
 }

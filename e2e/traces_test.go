@@ -28,12 +28,7 @@ type collector struct {
 
 func startCollector(s *system) *collector {
 	s.Helper()
-	if _, err := os.Stat(collectorProgram); err != nil {
-		if os.Getenv("CI") != "" {
-			s.Fatalf("there is no collector (scripts/setup builds it): %v", err)
-		}
-		s.Skip("there is no OpenTelemetry collector (scripts/setup builds it)")
-	}
+	needCollector(s)
 	c := &collector{Receiver: otlptest.New(s), http: freeAddress(s), grpc: freeAddress(s)}
 	config := filepath.Join(s.dir, "collector.yaml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `
@@ -42,6 +37,7 @@ receivers:
 exporters:
   otlp_http: {endpoint: %q, sending_queue: {enabled: false}}
 service:
+  telemetry: {metrics: {level: none}}
   pipelines:
     traces: {receivers: [otlp], exporters: [otlp_http]}
     metrics: {receivers: [otlp], exporters: [otlp_http]}
@@ -66,6 +62,16 @@ service:
 		})
 	}
 	return c
+}
+
+func needCollector(tb testing.TB) {
+	tb.Helper()
+	if _, err := os.Stat(collectorProgram); err != nil {
+		if os.Getenv("CI") != "" {
+			tb.Fatalf("there is no collector (scripts/setup builds it): %v", err)
+		}
+		tb.Skip("there is no OpenTelemetry collector (scripts/setup builds it)")
+	}
 }
 
 func freeAddress(tb testing.TB) string {

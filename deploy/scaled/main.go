@@ -1,6 +1,6 @@
 // Command scaled is what `make scaled` starts: a libsql server, two
-// apiservers, four queuerunners, HAProxy and Prometheus on this machine, from
-// the files in deploy/, and mail that flows through them. It imports the
+// apiservers, four queuerunners, HAProxy, a collector and Prometheus on this
+// machine, from the files in deploy/, and mail that flows through them. It imports the
 // standard library and deploy/internal/child only.
 package main
 
@@ -27,12 +27,13 @@ import (
 	"github.com/postroom/postroom/deploy/internal/child"
 )
 
-const usage = `Usage: scaled [-data FOLDER] [-bin FOLDER] [-deploy FOLDER] [-sqld FILE] [-host ADDRESS]
+const usage = `Usage: scaled [-data FOLDER] [-bin FOLDER] [-deploy FOLDER] [-sqld FILE] [-collector FILE] [-host ADDRESS]
 
-Starts a libsql server, two apiservers behind HAProxy, four queuerunners and
-Prometheus, delivers the demo's mail through HAProxy on the first start, and
-stays up until Ctrl-C. haproxy and prometheus must be installed. Traces and
-metrics go where OTLP_ENDPOINT says, if it says so.
+Starts a libsql server, two apiservers behind HAProxy, four queuerunners, an
+OpenTelemetry collector and Prometheus, delivers the demo's mail through
+HAProxy on the first start, and stays up until Ctrl-C. haproxy and prometheus
+must be installed. The collector passes traces and metrics on to OTLP_ENDPOINT,
+if that is set, over HTTP.
 
 `
 
@@ -40,6 +41,7 @@ metrics go where OTLP_ENDPOINT says, if it says so.
 const (
 	servers, runners                           = 2, 4
 	databasePort, adminPort                    = 17870, 17871
+	tracesPort, tracesGRPCPort                 = 17875, 17876
 	serverPort, runnerPort                     = 17810, 17820 // of the first one
 	balancerPort, prometheusPort               = 17880, 17890
 	patience, grace              time.Duration = time.Minute, time.Minute
@@ -51,7 +53,7 @@ func main() {
 }
 
 // options are the command line.
-type options struct{ data, bin, deploy, sqld, host string }
+type options struct{ data, bin, deploy, sqld, collector, host string }
 
 // run is the whole program. It returns the exit code: 0 stopped by Ctrl-C, 1
 // failed, 2 wrong use.
@@ -64,6 +66,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.bin, "bin", "bin", "where the services' programs are")
 	flags.StringVar(&o.deploy, "deploy", "deploy", "the repository's folder deploy")
 	flags.StringVar(&o.sqld, "sqld", ".cache/sqld/sqld", "the libsql server's program")
+	flags.StringVar(&o.collector, "collector", ".cache/collector/collector", "the OpenTelemetry collector's program")
 	flags.StringVar(&o.host, "host", "127.0.0.1", "the loopback address on which all listen")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -79,9 +82,10 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		<-ctx.Done()
 	}
+	wanted := asked.Err() != nil
 	stop() // a second Ctrl-C ends it at once, and the kernel its children
 	clean := s.stop()
-	if asked.Err() == nil {
+	if !wanted {
 		if err == nil {
 			err = context.Cause(ctx)
 		}
@@ -111,7 +115,7 @@ func (s *setup) at(port int) string { return net.JoinHostPort(s.host, fmt.Sprint
 
 // start starts everything, each when what it needs is there.
 func (s *setup) start(ctx context.Context) error {
-	for _, path := range []*string{&s.data, &s.bin, &s.deploy, &s.sqld} {
+	for _, path := range []*string{&s.data, &s.bin, &s.deploy, &s.sqld, &s.collector} {
 		var err error
 		if *path, err = filepath.Abs(*path); err != nil {
 			return fmt.Errorf("find %s: %w", *path, err)
@@ -138,6 +142,9 @@ func (s *setup) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.await(ctx, "sqld", databasePort, "/health"); err != nil {
+		return err
+	}
+	if err := s.collect(ctx); err != nil {
 		return err
 	}
 	var apiAt, runnersAt []string
@@ -204,13 +211,14 @@ func program(name string) (string, error) {
 	return "", fmt.Errorf("%s is not installed: make setup, or your system's package %s", name, name)
 }
 
-// launch starts a program whose environment is ours, with the database and
-// more replaced.
+// launch starts a program whose environment is ours, with the database, the
+// collector and more replaced.
 func (s *setup) launch(name string, env []string, path string, args ...string) error {
-	env = append(env, "DATABASE_URL=http://"+s.at(databasePort), "DATABASE_ADMIN_URL=http://"+s.at(adminPort))
+	env = append(env, "DATABASE_URL=http://"+s.at(databasePort), "DATABASE_ADMIN_URL=http://"+s.at(adminPort),
+		"TELEMETRY_OTLP_ENDPOINT=http://"+s.at(tracesPort), "TELEMETRY_OTLP_PROTOCOL=http/protobuf")
 	replaced := func(entry string) bool {
 		variable, _, _ := strings.Cut(entry, "=")
-		return variable == "PATHS_DATABASE" || slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, variable+"=") })
+		return variable == "PATHS_DATABASE" || variable == "OTLP_ENDPOINT" || slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, variable+"=") })
 	}
 	all := append(slices.DeleteFunc(slices.Clone(s.environ), replaced), env...)
 	p, err := child.Start(name, filepath.Join(s.data, "logs", name+".log"), all, s.cancel, path, args...)
@@ -219,6 +227,28 @@ func (s *setup) launch(name string, env []string, path string, args ...string) e
 	}
 	s.children = append(s.children, p)
 	return nil
+}
+
+// collect starts the collector as its configuration is shipped, which says on
+// its output what came.
+func (s *setup) collect(ctx context.Context) error {
+	env := []string{"OTLP_HTTP_ADDR=" + s.at(tracesPort), "OTLP_GRPC_ADDR=" + s.at(tracesGRPCPort)}
+	args := []string{"--config", filepath.Join(s.deploy, "monitoring", "collector.yml")}
+	for _, name := range []string{"TELEMETRY_OTLP_ENDPOINT", "OTLP_ENDPOINT"} {
+		if i := slices.IndexFunc(s.environ, func(e string) bool { return strings.HasPrefix(e, name+"=") }); i >= 0 {
+			_, endpoint, _ := strings.Cut(s.environ[i], "=")
+			env = append(env, "OTLP_FORWARD_TO="+endpoint)
+			args = append(args, "--config", filepath.Join(s.deploy, "monitoring", "collector-forward.yml"))
+			break
+		}
+	}
+	if err := s.launch("collector", env, s.collector, args...); err != nil {
+		return err
+	}
+	return s.until(ctx, "collector", func(ctx context.Context) error {
+		_, err := s.call(ctx, http.MethodPost, tracesPort, "/v1/traces", "application/json", []byte("{}"))
+		return err
+	})
 }
 
 // watch starts Prometheus on the files that are shipped, with our addresses.
@@ -251,13 +281,21 @@ var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 
 // await returns when a path is answered with 200.
 func (s *setup) await(ctx context.Context, name string, port int, path string) error {
+	return s.until(ctx, name, func(ctx context.Context) error {
+		_, err := s.call(ctx, http.MethodGet, port, path, "", nil)
+		return err
+	})
+}
+
+// until returns when a program answers as it should.
+func (s *setup) until(ctx context.Context, name string, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s was not ready within %v; its log is %s",
 		name, patience, filepath.Join(s.data, "logs", name+".log")))
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := s.call(ctx, http.MethodGet, port, path, "", nil); err == nil {
+		if ask(ctx) == nil {
 			return nil
 		}
 		select {
@@ -293,6 +331,22 @@ func (s *setup) call(ctx context.Context, method string, port int, path, content
 	return answer, nil
 }
 
+// insist is call through HAProxy, which is made again while the answer is 503,
+// as every caller should: on a machine with much else to do both apiservers may
+// be late with an answer to a health check.
+func (s *setup) insist(ctx context.Context, method, path, contentType string, body []byte) (answer []byte, err error) {
+	late := s.until(ctx, "haproxy", func(ctx context.Context) error {
+		if answer, err = s.call(ctx, method, balancerPort, path, contentType, body); err != nil && strings.Contains(err.Error(), ": 503 ") {
+			return err
+		}
+		return nil
+	})
+	if late != nil {
+		return nil, late
+	}
+	return answer, err
+}
+
 // deliver makes the demo's account and rules on the first start and sends its
 // mail. A start that broke off is completed by the next: what was delivered
 // before is a duplicate.
@@ -314,7 +368,7 @@ func (s *setup) deliver(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("read the mail: %w", err)
 		}
-		if _, err := s.call(ctx, http.MethodPost, balancerPort, "/v1/messages?account="+account, "message/rfc822", raw); err != nil {
+		if _, err := s.insist(ctx, http.MethodPost, "/v1/messages?account="+account, "message/rfc822", raw); err != nil {
 			return 0, fmt.Errorf("deliver %s: %w", filepath.Base(file), err)
 		}
 	}
@@ -333,7 +387,7 @@ func (s *setup) account(ctx context.Context) (string, error) {
 	var list struct {
 		Accounts []account `json:"accounts"`
 	}
-	answer, err := s.call(ctx, http.MethodGet, balancerPort, "/v1/accounts", "", nil)
+	answer, err := s.insist(ctx, http.MethodGet, "/v1/accounts", "", nil)
 	if err == nil {
 		err = json.Unmarshal(answer, &list)
 	}
@@ -352,7 +406,7 @@ func (s *setup) account(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("read the rules: %w", err)
 	}
 	for _, rule := range rules {
-		if _, err := s.call(ctx, http.MethodPost, balancerPort, "/v1/rules", "application/json", rule); err != nil && !strings.Contains(err.Error(), ": 409 ") {
+		if _, err := s.insist(ctx, http.MethodPost, "/v1/rules", "application/json", rule); err != nil && !strings.Contains(err.Error(), ": 409 ") {
 			return "", fmt.Errorf("add a rule: %w", err) // 409 is one of a start that broke off
 		}
 	}
@@ -362,7 +416,7 @@ func (s *setup) account(ctx context.Context) (string, error) {
 	})
 	var made account
 	if err == nil {
-		answer, err = s.call(ctx, http.MethodPost, balancerPort, "/v1/accounts", "application/json", body)
+		answer, err = s.insist(ctx, http.MethodPost, "/v1/accounts", "application/json", body)
 	}
 	if err == nil {
 		err = json.Unmarshal(answer, &made)
@@ -380,7 +434,7 @@ func (s *setup) stop() bool {
 	limit := time.NewTimer(grace)
 	defer limit.Stop()
 	clean := true
-	for _, names := range [][]string{{"haproxy", "prometheus"}, {"queuerunner", "apiserver"}, {"sqld"}} {
+	for _, names := range [][]string{{"haproxy", "prometheus"}, {"queuerunner", "apiserver"}, {"sqld", "collector"}} {
 		var some []*child.Process
 		for _, p := range s.children {
 			kind, _, _ := strings.Cut(p.Name, "-")
