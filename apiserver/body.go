@@ -61,9 +61,8 @@ func asList(err error) []error {
 // readBody reads a body of one media type, up to the operation's bound.
 func readBody(ctx huma.Context, mediaType string) ([]byte, error) {
 	r, w := humago.Unwrap(ctx)
-	given := r.Header.Values("Content-Type")
-	if len(given) != 1 || !isMediaType(given[0], mediaType) {
-		return nil, httpd.NewProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "the Content-Type must be "+mediaType)
+	if err := checkMediaType(r, mediaType); err != nil {
+		return nil, err
 	}
 	limit := ctx.Operation().MaxBodyBytes
 	if r.ContentLength > limit {
@@ -99,6 +98,14 @@ func drop(r *http.Request) {
 
 func tooLarge(limit int64) error {
 	return httpd.NewProblem(http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", limit))
+}
+
+// checkMediaType refuses a body that says it is something else, or nothing.
+func checkMediaType(r *http.Request, want string) error {
+	if given := r.Header.Values("Content-Type"); len(given) == 1 && isMediaType(given[0], want) {
+		return nil
+	}
+	return httpd.NewProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "the Content-Type must be "+want)
 }
 
 // isMediaType compares without parameters, but refuses text in another

@@ -26,6 +26,7 @@ type contract struct {
 	mux        *http.ServeMux
 	operations map[string]operation // by the mux's pattern
 	list       []operation          // by path and method
+	codes      []string             // of problems
 	document   any
 }
 
@@ -80,6 +81,11 @@ var theContract = sync.OnceValues(func() (*contract, error) {
 			c.operations[pattern] = o
 			c.list = append(c.list, o)
 		}
+	}
+	problem := object(object(object(object(document)["components"])["schemas"])["Problem"])
+	codes, _ := object(object(problem["properties"])["code"])["enum"].([]any)
+	for _, code := range codes {
+		c.codes = append(c.codes, fmt.Sprint(code))
 	}
 	slices.SortFunc(c.list, func(a, b operation) int { return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.method, b.method)) })
 	return c, nil
@@ -166,12 +172,33 @@ func (c *contract) breach(method string, path *url.URL, status int, header http.
 	return ""
 }
 
+// unsound is what an error lacks that every one has, on whatever address; ""
+// for nothing.
+func (c *contract) unsound(method string, path *url.URL, status int, header http.Header, body []byte) string {
+	if (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) && header.Get("Retry-After") == "" {
+		return fmt.Sprintf("%s %s: status %d has no Retry-After", method, path, status)
+	}
+	if status < http.StatusBadRequest || method == http.MethodHead || slices.Contains(probes, path.Path) && status == http.StatusServiceUnavailable {
+		return ""
+	}
+	var p httpd.Problem
+	err := json.Unmarshal(body, &p)
+	if err != nil || header.Get("Content-Type") != "application/problem+json" || p.Status != status || p.Title == "" || p.Detail == "" ||
+		p.RequestID == "" || p.RequestID != header.Get("X-Request-Id") || !slices.Contains(c.codes, p.Code) {
+		return fmt.Sprintf("%s %s: status %d: no sound problem: %v %s", method, path, status, header, body)
+	}
+	return ""
+}
+
 // holds fails the test if an answer is not as it is described.
 func holds(t testing.TB, method string, path *url.URL, status int, header http.Header, body []byte) {
 	t.Helper()
 	c, err := theContract()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if wrong := c.unsound(method, path, status, header, body); wrong != "" {
+		t.Error(wrong)
 	}
 	if wrong := c.breach(method, path, status, header, body); wrong != "" {
 		t.Error(wrong)

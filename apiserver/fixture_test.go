@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +43,47 @@ type fixture struct {
 	url   string
 	place sqldtest.Place // of the database
 	queue *queue.Queue
+	db    *failing
 	log   *safeBuffer
+
+	handler http.Handler
+}
+
+// failing is a database that fails while it is told to.
+type failing struct {
+	libsql.DB
+	reads, writes atomic.Pointer[libsql.Error]
+}
+
+// fail makes every call fail; with "" none any more.
+func (d *failing) fail(class libsql.Class) {
+	var err *libsql.Error
+	if class != "" {
+		err = &libsql.Error{Class: class}
+	}
+	d.reads.Store(err)
+	d.writes.Store(err)
+}
+
+func (d *failing) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
+	if err := d.reads.Load(); err != nil {
+		return nil, err
+	}
+	return d.DB.Read(ctx, stmts...)
+}
+
+func (d *failing) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
+	if err := d.writes.Load(); err != nil {
+		return nil, err
+	}
+	return d.DB.Write(ctx, b)
+}
+
+func (d *failing) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
+	if err := d.writes.Load(); err != nil {
+		return nil, err
+	}
+	return d.DB.Merge(ctx, op, items...)
 }
 
 // safeBuffer is a log that tests read while it is written.
@@ -71,10 +112,11 @@ func newService(t testing.TB, log io.Writer) (s service, place sqldtest.Place) {
 	if err := libsql.Migrate(t.Context(), opt); err != nil {
 		t.Fatal(err)
 	}
-	db, err := libsql.Open(t.Context(), opt)
+	opened, err := libsql.Open(t.Context(), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
+	db := &failing{DB: opened}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -107,7 +149,7 @@ func newFixture(t *testing.T, change ...func(*service)) *fixture {
 	}
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
-	return &fixture{t: t, url: server.URL, place: place, queue: s.queue, log: log}
+	return &fixture{t: t, url: server.URL, place: place, queue: s.queue, db: s.answers.DB.(*failing), log: log, handler: h}
 }
 
 // answer is what came back.

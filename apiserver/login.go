@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"mime"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -53,12 +53,17 @@ func (a *api) redirect(r route, whereTo string, form *huma.Schema, handler http.
 
 // login takes a token from a form and gives it back as a cookie.
 func (s service) login(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
-		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "the Content-Type must be application/x-www-form-urlencoded"))
+	if err := checkMediaType(r, "application/x-www-form-urlencoded"); err != nil {
+		httpd.WriteProblem(w, r, httpd.ProblemOf(err))
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxLogin)
-	if err := r.ParseForm(); err != nil {
+	var large *http.MaxBytesError
+	switch err := r.ParseForm(); {
+	case errors.As(err, &large):
+		httpd.WriteProblem(w, r, httpd.ProblemOf(tooLarge(maxLogin)))
+		return
+	case err != nil:
 		httpd.WriteProblem(w, r, httpd.NewProblem(http.StatusBadRequest, "invalid", "the form cannot be read"))
 		return
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -163,32 +162,12 @@ func TestAKeyIsSpentByASuccessOnly(t *testing.T) {
 	}
 }
 
-// failing is a database that fails as it is told.
-type failing struct {
-	libsql.DB
-	reads, writes atomic.Pointer[libsql.Error]
-}
-
-func (d *failing) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
-	if err := d.reads.Load(); err != nil {
-		return nil, err
-	}
-	return d.DB.Read(ctx, stmts...)
-}
-
-func (d *failing) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
-	if err := d.writes.Load(); err != nil {
-		return nil, err
-	}
-	return d.DB.Write(ctx, b)
-}
-
 func TestAKeyWhoseRequestFailed(t *testing.T) {
 	t.Parallel()
-	var db failing
+	db := &failing{} // of the rules alone
 	f := newFixture(t, func(s *service) {
 		db.DB = s.queue.DB()
-		s.mail = mail.NewStore(noting{&db}, s.queue, mail.Policy{})
+		s.mail = mail.NewStore(noting{db}, s.queue, mail.Policy{})
 	})
 	create := func(key string) answer {
 		return f.call("POST", "/v1/rules", aRule, "Content-Type", inJSON, keyHeader, key)

@@ -137,6 +137,9 @@ func (s service) routes(mux *http.ServeMux) (*api, error) {
 	a.plain(route{id: "index", role: anyone, method: "GET", path: "/", summary: "Where to look"}, "the addresses of the description and of the health check", index{}, serveIndex(index{
 		Service: "postroom apiserver", Version: s.health.Version, OpenAPI: "/openapi.json", Health: "/healthz", Pages: uiPath,
 	}))
+	a.huma.OpenAPI().Paths["/"].Get.Responses["303"] = &huma.Response{
+		Description: "a browser is sent on to the pages", Content: map[string]*huma.MediaType{"text/html": {Schema: &huma.Schema{Type: "string"}}},
+	}
 	pages, err := serveUI()
 	if err != nil {
 		return nil, fmt.Errorf("serve the pages: %w", err)

@@ -16,17 +16,20 @@ import (
 
 // sample is one call of an operation; its body is JSON where media does not
 // say otherwise.
-type sample struct{ path, body, media string }
+type sample struct{ path, body, media, accept string }
 
 func (r sample) send(f *fixture, method string, headers ...string) answer {
 	f.t.Helper()
 	if media := cmp.Or(r.media, inJSON); r.body != "" {
 		headers = append(headers, "Content-Type", media)
 	}
+	if r.accept != "" {
+		headers = append(headers, "Accept", r.accept)
+	}
 	return f.call(method, r.path, r.body, headers...)
 }
 
-const inJSON = "application/json"
+const inJSON, inMail = "application/json", "message/rfc822"
 
 func at(path string) func(*fixture) sample {
 	return func(*fixture) sample { return sample{path: path} }
@@ -123,7 +126,7 @@ func again(method string, first func(*fixture) sample) func(*fixture) sample {
 }
 
 func delivered(f *fixture) sample {
-	return sample{"/v1/messages?account=" + f.account("me@example.com"), "Subject: hello\r\n\r\nhello\r\n", "message/rfc822"}
+	return sample{path: "/v1/messages?account=" + f.account("me@example.com"), body: "Subject: hello\r\n\r\nhello\r\n", media: inMail}
 }
 
 var aLimit = with("/v1/limits/key/k", `{"max_running":1,"interval":"1s"}`)
@@ -133,9 +136,9 @@ const aJob, anAccount = `{"type":"x","idempotency_key":"k"}`, `{"provider":"mail
 // successes has for each status of success that the description promises a
 // request which is answered with it.
 var successes = map[string]func(*fixture) sample{
-	"GET / 200": at("/"), "GET /healthz 200": at("/healthz"), "GET /livez 200": at("/livez"), "GET /readyz 200": at("/readyz"),
+	"GET / 200": at("/"), "GET / 303": func(*fixture) sample { return sample{path: "/", accept: "text/html"} }, "GET /healthz 200": at("/healthz"), "GET /livez 200": at("/livez"), "GET /readyz 200": at("/readyz"),
 	"GET /metrics 200": at("/metrics"), "GET /openapi.json 200": at("/openapi.json"), "GET /v1/config 200": at("/v1/config"), "GET /v1/me 200": at("/v1/me"),
-	"POST /login 303": func(*fixture) sample { return sample{loginPath, "token=x", inForm} }, "POST /logout 303": at(logoutPath),
+	"POST /login 303": func(*fixture) sample { return sample{path: loginPath, body: "token=x", media: inForm} }, "POST /logout 303": at(logoutPath),
 
 	"POST /v1/jobs 201": with("/v1/jobs", aJob), "POST /v1/jobs 200": again("POST", with("/v1/jobs", aJob)),
 	"POST /v1/jobs:batch 201":   with("/v1/jobs:batch", `{"jobs":[{"type":"x"},{"type":"y","idempotency_key":"k"}]}`),
@@ -201,7 +204,8 @@ var successes = map[string]func(*fixture) sample{
 }
 
 // Each operation of the description is driven to each status of success that
-// it promises, on a real database, and what comes is as it is described.
+// it promises, on a real database, and what comes is as it is described. Where
+// the database is away then, it says so.
 func TestEveryOperationSucceeds(t *testing.T) {
 	t.Parallel()
 	c, err := theContract()
@@ -239,6 +243,10 @@ func TestEveryOperationSucceeds(t *testing.T) {
 				}
 				if strings.Contains(got.raw, `":[],"next_cursor"`) {
 					t.Errorf("an empty list shows nothing: %s", got.raw)
+				}
+				if strings.HasPrefix(o.path, "/v1/") && o.path != "/v1/config" && o.path != "/v1/me" {
+					f.db.fail(libsql.Unavailable)
+					r.send(f, o.method).problem(503, "database_unavailable", "")
 				}
 			})
 		}

@@ -209,7 +209,7 @@ func TestALoginThatIsRefused(t *testing.T) {
 	f.call("POST", "/logout", "", "Sec-Fetch-Site", "cross-site").problem(403, "cross_site", "")
 	f.post("/login", `{"token":"configured"}`).problem(415, "unsupported_media_type", "")
 	f.call("POST", "/login", "token=%", "Content-Type", inForm).problem(400, "invalid", "")
-	f.call("POST", "/login", "token="+strings.Repeat("x", maxLogin), "Content-Type", inForm).problem(400, "invalid", "")
+	f.call("POST", "/login", "token="+strings.Repeat("x", maxLogin), "Content-Type", inForm).problem(413, "too_large", "")
 	f.get("/login").problem(401, "unauthorized", "")
 	for range 10 {
 		got := f.call("POST", "/login?token=configured", "token=wrong", "Content-Type", inForm)

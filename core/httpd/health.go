@@ -143,6 +143,7 @@ func answerHealth(w http.ResponseWriter, status string, body any) {
 	code := http.StatusOK
 	if status != "ok" {
 		code = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", retryAfter)
 	}
 	writeJSON(w, code, "application/json", body)
 }

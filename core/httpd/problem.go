@@ -27,7 +27,7 @@ type Problem struct {
 	Title     string       `json:"title"`
 	Status    int          `json:"status"`
 	Detail    string       `json:"detail"`
-	Code      string       `json:"code"`
+	Code      string       `json:"code" enum:"invalid,invalid_utf8,malformed_json,unknown_job,timeout,unauthorized,forbidden,cross_site,host_not_allowed,loopback_only,not_found,method_not_allowed,invalid_state,key_in_use,id_in_use,email_in_use,not_undoable,request_under_way,outcome_unknown,too_large,unsupported_media_type,idempotency_key_reused,too_many_failures,internal,database_busy,database_unavailable,database_full,database_timeout,database_unknown,shutting_down"`
 	Errors    []FieldError `json:"errors,omitempty"`
 	RequestID string       `json:"request_id,omitempty"`
 

@@ -13,6 +13,7 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
+	"github.com/postroom/postroom/core/once"
 	"github.com/postroom/postroom/core/queue"
 )
 
@@ -43,6 +44,9 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 		{queue.ErrIDInUse, 409, "id_in_use"},
 		{mail.ErrEmailInUse, 409, "email_in_use"},
 		{mail.ErrTooLarge, 413, "too_large"},
+		{once.ErrUnderWay, 409, "request_under_way"},
+		{once.ErrOther, 422, "idempotency_key_reused"},
+		{once.ErrUnknown, 409, "outcome_unknown"},
 		{class(libsql.Busy), 503, "database_busy"},
 		{class(libsql.Unavailable), 503, "database_unavailable"},
 		{class(libsql.Full), 503, "database_full"},
@@ -64,7 +68,7 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 		w := httptest.NewRecorder()
 		httpd.WriteProblem(w, httptest.NewRequestWithContext(t.Context(), "GET", "/", nil), p)
 		got := w.Result()
-		if has := got.Header.Get("Retry-After") != ""; has != (c.status == 503) {
+		if has := got.Header.Get("Retry-After") != ""; has != (c.status == 503 || c.code == "request_under_way") {
 			t.Errorf("%v: Retry-After is there: %v", c.err, has)
 		}
 		if ct := got.Header.Get("Content-Type"); ct != "application/problem+json" {
