@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -270,11 +271,15 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 		if e := got.header.Get("Content-Encoding"); e != want {
 			t.Errorf("%s: Content-Encoding %q, want %q", path, e, want)
 		}
+		for _, coding := range []string{"gzip", "gzip;q=0", "identity"} { // a cache must not mix them up, whatever it got first
+			got := f.call("GET", path, "", "Accept-Encoding", coding)
+			varies := strings.Contains(strings.Join(got.header.Values("Vary"), ","), "Accept-Encoding")
+			if may := strings.HasPrefix(path, "/v1/") || want != ""; may && got.status == 200 && !varies || coding != "gzip" && got.header.Get("Content-Encoding") != "" {
+				t.Errorf("%s for %s: %v", path, coding, got.header)
+			}
+		}
 		if want == "" {
 			continue
-		}
-		if !strings.Contains(strings.Join(got.header.Values("Vary"), ","), "Accept-Encoding") {
-			t.Errorf("%s: Vary is %v", path, got.header.Values("Vary"))
 		}
 		unpacked, err := gzip.NewReader(strings.NewReader(got.raw))
 		if err != nil {
@@ -290,6 +295,30 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 	}
 	if got := f.call("HEAD", "/v1/events", "", "Accept-Encoding", "gzip"); got.header.Get("Content-Encoding") != "" {
 		t.Error("the stream is compressed")
+	}
+}
+
+// A stream is neither compressed nor held back, however much a caller would
+// like to have it compressed: each event is there before the next one happens.
+func TestAStreamIsNeitherCompressedNorHeldBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, func(s *service) { s.heartbeat = time.Hour }) // which would push on what is held back
+	for _, coding := range []string{"gzip", "gzip, br, zstd, deflate", "*", "gzip;q=1, identity;q=0"} {
+		l := f.follow("", "Accept-Encoding", coding)
+		if got := l.header; got.Get("Content-Encoding") != "" || got.Get("Content-Type") != "text/event-stream" || !strings.Contains(got.Get("Cache-Control"), "no-transform") {
+			t.Errorf("%s: %v", coding, got)
+		}
+		l.begin()
+		read := 0
+		for n := 0; read < 2*leastCompressed; n++ {
+			id := f.enqueue("x", "q")
+			b := l.event()
+			if !strings.Contains(b.data, id) {
+				t.Fatalf("%s: event %d is %+v, want that of %s", coding, n, b, id)
+			}
+			read += len(b.data)
+		}
+		l.leave()
 	}
 }
 
