@@ -144,7 +144,7 @@ func TestTheServerTakesItsFlags(t *testing.T) {
 	t.Parallel()
 	const program = "../../.cache/sqld/sqld"
 	if _, err := os.Stat(program); err != nil {
-		t.Skip("there is no libsql server: make setup installs it where it can")
+		skip(t, "there is no libsql server")
 	}
 	help, err := exec.CommandContext(t.Context(), program, "--help").Output()
 	if err != nil {

@@ -389,7 +389,7 @@ func TestTheAutoscalerGoesByTheAgeOfTheQueue(t *testing.T) {
 
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("promtool is not installed (it comes with Debian's package prometheus)")
+		skip(t, "promtool is not installed")
 	}
 	query, err := template.New("").Delims("<<", ">>").Parse(rule.MetricsQuery)
 	if err != nil {
