@@ -43,28 +43,11 @@ func BenchmarkListeners(b *testing.B) {
 // the most that it took from the burst on.
 func listen(s *system, api *process, listeners, events, burst int) (memory []float64, peak float64) {
 	s.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	streams := make([]*http.Response, listeners)
-	for i := range streams {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, api.url+"/v1/events", http.NoBody)
-		if err != nil {
-			s.Fatal(err)
-		}
-		if streams[i], err = client.Do(req); err != nil {
-			s.Fatal(err)
-		}
-		defer streams[i].Body.Close()
-		if streams[i].StatusCode != http.StatusOK {
-			s.Fatalf("listener %d: %s", i, streams[i].Status)
-		}
+	readers := make([]*reader, listeners)
+	for i := range readers {
+		readers[i] = api.follow(http.DefaultClient, "")
 	}
 	memory = append(memory, api.memory("VmRSS"))
-	readers := make([]*reader, listeners)
-	for i, stream := range streams {
-		readers[i] = &reader{lines: bufio.NewScanner(stream.Body)}
-	}
 	const together = 100
 	store := func(events int) {
 		for range events / together {
@@ -99,30 +82,68 @@ func listen(s *system, api *process, listeners, events, burst int) (memory []flo
 // reader is the far end of a stream.
 type reader struct {
 	lines *bufio.Scanner
-	last  int
+	last  int    // the number of the last event; those that follow must go on from it
+	id    string // of that event
+	event string // its name
+	end   string // why the stream ends, if it said so
 	wrong error
+}
+
+// follow opens a stream of events, behind an id unless that is empty.
+func (p *process) follow(client *http.Client, last string) *reader {
+	p.s.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/v1/events", http.NoBody)
+	if err != nil {
+		p.s.Fatal(err)
+	}
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
+	}
+	stream, err := client.Do(req)
+	if err != nil {
+		p.s.Fatal(err)
+	}
+	p.s.Cleanup(func() { cancel(); stream.Body.Close() })
+	if stream.StatusCode != http.StatusOK {
+		p.s.Fatalf("a listener: %s", stream.Status)
+	}
+	r := &reader{lines: bufio.NewScanner(stream.Body)}
+	r.lines.Split(wholeLines)
+	return r
+}
+
+// wholeLines leaves out what a broken stream ends with.
+func wholeLines(data []byte, _ bool) (int, []byte, error) {
+	return bufio.ScanLines(data, false)
 }
 
 // read reads so many events, whose ids must follow on each other.
 func (r *reader) read(events int) {
 	for got := 0; r.wrong == nil && got < events; {
 		if !r.lines.Scan() {
-			r.wrong = errors.Join(fmt.Errorf("the stream ends after event %d", r.last), r.lines.Err())
+			r.wrong = errors.Join(fmt.Errorf("the stream ends after event %d: %s", r.last, r.end), r.lines.Err())
 			return
 		}
-		id, is := strings.CutPrefix(r.lines.Text(), "id: ")
-		if !is {
-			continue
-		}
-		_, number, _ := strings.Cut(id, "-")
-		seq, err := strconv.Atoi(number)
-		switch {
-		case err == nil && seq == r.last: // the place before the first, and what a heartbeat says
-		case err != nil || seq != r.last+1:
-			r.wrong = fmt.Errorf("the id %s comes after event %d", id, r.last)
-		default:
-			r.last = seq
-			got++
+		name, value, _ := strings.Cut(r.lines.Text(), ": ")
+		switch name {
+		case "event":
+			r.event = value
+		case "data":
+			if r.event == "end" {
+				r.end = value
+			}
+		case "id":
+			_, number, _ := strings.Cut(value, "-")
+			seq, err := strconv.Atoi(number)
+			switch {
+			case err == nil && seq == r.last: // the place before the first, and what a heartbeat or the end says
+			case err != nil || seq != r.last+1:
+				r.wrong = fmt.Errorf("the id %s comes after event %d", value, r.last)
+			default:
+				r.last, r.id = seq, value
+				got++
+			}
 		}
 	}
 }
