@@ -238,8 +238,8 @@ func TestOneTraceFromTheRequestToTheLastFollowUp(t *testing.T) {
 	}
 }
 
-// Attempts of one job stand side by side under the call that stored it; a job
-// that goes on for ever begins a trace per run, linked to that call. Who does
+// Attempts of one job stand side by side under the call that stored it, each
+// linked to the one before; a job that goes on for ever begins a trace per run, linked to that call. Who does
 // not want to be recorded is not.
 func TestTracesOfRetriesAndOfWhatIsNotSampled(t *testing.T) {
 	t.Parallel()
@@ -278,6 +278,10 @@ func TestTracesOfRetriesAndOfWhatIsNotSampled(t *testing.T) {
 		if len(runs) != 1 || runs[0].ParentID != enqueue.SpanID || runs[0].Status != status {
 			t.Errorf("attempt %d: %+v", attempt, runs)
 		}
+	}
+	first, second := find(spans, "queue.job", "postroom.job.attempt", int64(1))[0], find(spans, "queue.job", "postroom.job.attempt", int64(2))[0]
+	if len(first.Links) != 0 || len(second.Links) != 1 || second.Links[0].SpanID != first.SpanID || second.Links[0].TraceID != first.TraceID {
+		t.Errorf("the retry is linked to %+v, the first attempt to %+v", second.Links, first.Links)
 	}
 	c.spansOf(t, other, func(in []otlptest.Span) bool {
 		return len(find(in, "queue.job", "", nil)) == 1 && len(find(in, "queue.step", "", nil)) == 2

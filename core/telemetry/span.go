@@ -29,17 +29,17 @@ const (
 // EmailReceive starts the span "email.receive": a message of an account is
 // taken in. Further attributes must say nothing of the message's text.
 func EmailReceive(ctx context.Context, accountID string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return start(ctx, "email.receive", trace.SpanKindInternal, attrs, Text(AccountIDKey, accountID))
+	return start(ctx, "email.receive", attrs, Text(AccountIDKey, accountID))
 }
 
 // EmailClassify starts the span "email.classify": the rules judge a message.
 func EmailClassify(ctx context.Context, messageID string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return start(ctx, "email.classify", trace.SpanKindInternal, attrs, Text(MessageIDKey, messageID))
+	return start(ctx, "email.classify", attrs, Text(MessageIDKey, messageID))
 }
 
 // EmailAction starts the span "email.action": something is done to a message.
 func EmailAction(ctx context.Context, messageID, actionType string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return start(ctx, "email.action", trace.SpanKindInternal, attrs,
+	return start(ctx, "email.action", attrs,
 		Text(MessageIDKey, messageID), Text(ActionTypeKey, actionType))
 }
 
@@ -78,14 +78,22 @@ type JobInfo struct {
 }
 
 // QueueJob starts the span "queue.job", one per attempt, as a child of the span
-// in ctx: see [ContextWithTraceParent] for the enqueuer's.
+// in ctx, see [ContextWithTraceParent] for the enqueuer's, and linked to the
+// attempt before.
 func QueueJob(ctx context.Context, job JobInfo, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
 	if job.LinkTo != "" {
 		origin := trace.SpanContextFromContext(ContextWithTraceParent(context.Background(), job.LinkTo))
 		return otel.Tracer(scope).Start(ctx, "queue.job", trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: origin}),
 			trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(job.attributes()...), trace.WithAttributes(attrs...))
 	}
-	return start(ctx, "queue.job", trace.SpanKindConsumer, attrs, job.attributes()...)
+	parent := trace.SpanContextFromContext(ctx)
+	var before []trace.Link
+	if job.Attempt > 1 && parent.IsValid() {
+		before = []trace.Link{{SpanContext: parent.WithSpanID(attemptID(job.ID, job.Attempt-1))}}
+	}
+	_, span := otel.Tracer(scope).Start(context.WithValue(ctx, spanIDKey{}, attemptID(job.ID, job.Attempt)), "queue.job", trace.WithLinks(before...),
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(job.attributes()...), trace.WithAttributes(attrs...))
+	return trace.ContextWithSpan(ctx, span), span
 }
 
 func (job JobInfo) attributes() []attribute.KeyValue {
@@ -110,11 +118,11 @@ func Route(ctx context.Context, pattern string) {
 
 // Step starts the span "queue.step": one step of a job.
 func Step(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return start(ctx, "queue.step", trace.SpanKindInternal, attrs, Text(StepNameKey, name))
+	return start(ctx, "queue.step", attrs, Text(StepNameKey, name))
 }
 
-func start(ctx context.Context, name string, kind trace.SpanKind, extra []attribute.KeyValue, own ...attribute.KeyValue) (context.Context, trace.Span) {
-	return otel.Tracer(scope).Start(ctx, name, trace.WithSpanKind(kind),
+func start(ctx context.Context, name string, extra []attribute.KeyValue, own ...attribute.KeyValue) (context.Context, trace.Span) {
+	return otel.Tracer(scope).Start(ctx, name, trace.WithSpanKind(trace.SpanKindInternal),
 		trace.WithAttributes(own...), trace.WithAttributes(extra...))
 }
 

@@ -128,6 +128,7 @@ func build(ctx context.Context, cfg Config, log zerolog.Logger, handler *errorHa
 	t := &Telemetry{log: log, handler: handler, bound: shutdownBound}
 	traceOptions := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(res),
+		sdktrace.WithIDGenerator(spanIDs{}),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.SampleRatio))),
 	}
 	reader, page, err := newPage(log)

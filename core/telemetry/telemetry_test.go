@@ -195,6 +195,52 @@ func TestStart(t *testing.T) {
 		}
 	})
 
+	t.Run("an attempt is linked to the one before, which another process made", func(t *testing.T) {
+		const enqueuer = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+		receiver := otlptest.New(t)
+		for attempt := 1; attempt <= 3; attempt++ {
+			tel, err := Start(t.Context(), config(receiver.Endpoint(), protocolHTTP), zerolog.Nop())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []string{"job-1", "job-2"} {
+				ctx, span := QueueJob(ContextWithTraceParent(t.Context(), enqueuer), JobInfo{ID: id, Attempt: attempt})
+				_, step := Step(ctx, "step")
+				End(step, nil)
+				End(span, nil)
+			}
+			if err := tel.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		spans, err := receiver.WaitFor(bounded(t), func(s []otlptest.Span) bool { return len(s) >= 12 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, attempts := map[string]bool{}, map[string]otlptest.Span{}
+		for _, s := range spans {
+			ids[s.SpanID] = true
+			if s.Name == "queue.job" {
+				attempts[fmt.Sprint(s.Attributes["messaging.message.id"], s.Attributes["postroom.job.attempt"])] = s
+			}
+		}
+		if len(ids) != 12 || len(attempts) != 6 {
+			t.Fatalf("%d ids of spans, %d attempts", len(ids), len(attempts))
+		}
+		for _, id := range []string{"job-1", "job-2"} {
+			for attempt := 1; attempt <= 3; attempt++ {
+				s := attempts[fmt.Sprint(id, int64(attempt))]
+				if s.ParentID != "b7ad6b7169203331" || s.TraceID != TraceID(enqueuer) {
+					t.Errorf("%s, attempt %d: %+v", id, attempt, s)
+				}
+				before := attempts[fmt.Sprint(id, int64(attempt-1))]
+				if attempt == 1 && len(s.Links) > 0 || attempt > 1 && (len(s.Links) != 1 || s.Links[0].SpanID != before.SpanID || s.Links[0].TraceID != s.TraceID) {
+					t.Errorf("%s, attempt %d is linked to %+v", id, attempt, s.Links)
+				}
+			}
+		}
+	})
+
 	t.Run("contexts travel as W3C trace context and baggage", func(t *testing.T) {
 		tel, err := Start(t.Context(), config("", ""), zerolog.Nop())
 		if err != nil {
