@@ -108,7 +108,9 @@ func (c *call) examine(ctx context.Context, path string, wanted bool, out *backe
 	if err != nil {
 		return err
 	}
+	end := c.busy("verifying the copy")
 	rep, err := mail.NewStore(db, queue.New(db, system.Real{}, job.Known()), mail.Policy{}).Verify(ctx)
+	end()
 	if err = errors.Join(err, wiring.CloseDatabase(ctx, db)); err != nil {
 		return fmt.Errorf("verify the copy: %w", err)
 	}

@@ -42,10 +42,12 @@ func bench(c *call, flags *flag.FlagSet) action {
 		defer stop()
 		return c.withDatabase(ctx, func(cfg *config.Loaded, db libsql.DB) error {
 			b := newBenchmark(cfg, db)
+			end := c.busy("measuring")
 			got, err := b.measure(ctx, jobs)
 			bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), benchCleanUp)
 			defer cancel()
 			gone := b.q.Clear(bound, b.queue, b.first)
+			end()
 			switch {
 			case gone == nil && ctx.Err() != nil:
 				c.note("interrupted; what was stored is gone again")

@@ -83,7 +83,10 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"jobs"}, "which one? enqueue, list, tail, show, why, cancel, retry, delete, run-now, settle"},
 		{[]string{"run", "now"}, `unexpected argument "now"`},
 		{[]string{"-frob"}, "flag provided but not defined: -frob"},
-		{[]string{"jobs", "list", "-frob"}, "queuerunner jobs list: flag provided but not defined: -frob"},
+		{[]string{"jobs", "list", "-frob"}, "queuerunner jobs list: flag provided but not defined: -frob\n"},
+		{[]string{"jobs", "list", "-stat", "failed"}, "flag provided but not defined: -stat: did you mean -state?"},
+		{[]string{"-jsno", "jobs", "list"}, "flag provided but not defined: -jsno\n"},
+		{[]string{"-versio"}, "did you mean -version?"},
 		{[]string{"jobs", "show"}, "ID is missing"},
 		{[]string{"jobs", "show", "a", "b"}, `unexpected argument "b"`},
 		{[]string{"jobs", "show", "\xff"}, "is no id"},
@@ -164,6 +167,25 @@ func TestWrongUse(t *testing.T) {
 		}
 		if strings.ContainsAny(r.err, "\x1b\xff") {
 			t.Errorf("%q: raw bytes on stderr: %q", c.args, r.err)
+		}
+	}
+}
+
+// Programs read what commands print.
+func TestWhatPrintsDataPrintsJSON(t *testing.T) {
+	t.Parallel()
+	without := map[string]string{
+		"run": "logs", "healthcheck": "answers with its exit code", "config check": "answers with its exit code",
+		"migrate up": "migrate status -json says it", "migrate down": "migrate status -json says it",
+		"cron delete": "nothing is left to show", "limits drop": "nothing is left to show", "tokens remove": "nothing is left to show", "rules delete": "nothing is left to show",
+		"completion": "prints a script", "rules export": "prints TOML, which rules import reads",
+	}
+	for _, cmd := range commands() {
+		c := &call{name: cmd.name}
+		flags := c.flagSet()
+		cmd.setup(c, flags)
+		if has := flags.Lookup("json") != nil; has == (without[cmd.name] != "") {
+			t.Errorf("%s: has -json: %t; why not: %s", cmd.name, has, without[cmd.name])
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
@@ -27,14 +29,45 @@ func TestBashCompletes(t *testing.T) {
 	}
 }
 
-func TestEachShellGetsEveryCommand(t *testing.T) {
+func TestEachShellGetsEveryCommandAndFlag(t *testing.T) {
 	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		out := fine(t, "", "completion", shell)
 		for _, cmd := range commands() {
-			if last := cmd.name[strings.LastIndex(cmd.name, " ")+1:]; !slices.Contains(strings.FieldsFunc(out, func(r rune) bool { return strings.ContainsRune(" \"\n", r) }), last) {
-				t.Errorf("%s: no %s", shell, cmd.name)
+			last := cmd.name[strings.LastIndex(cmd.name, " ")+1:]
+			c := &call{name: cmd.name}
+			flags := c.flagSet()
+			cmd.setup(c, flags)
+			wanted := []string{last, "-config", "-set"}
+			flags.VisitAll(func(f *flag.Flag) { wanted = append(wanted, "-"+f.Name) })
+			for _, word := range wanted {
+				if !completes(shell, out, cmd.name, word) {
+					t.Errorf("%s: no %s of %s", shell, word, cmd.name)
+				}
 			}
 		}
 	}
+}
+
+// completes says whether a script offers a command's last word, or its flag.
+func completes(shell, script, command, word string) bool {
+	before, last := "", command
+	if i := strings.LastIndex(command, " "); i >= 0 {
+		before, last = command[:i], command[i+1:]
+	}
+	isFlag := strings.HasPrefix(word, "-")
+	if isFlag {
+		before = command
+	}
+	for line := range strings.Lines(script) {
+		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \"';\n", r) })
+		switch {
+		case shell != "fish" && strings.HasPrefix(strings.TrimSpace(line), fmt.Sprintf("%q)", before)):
+			return slices.Contains(words, word)
+		case shell == "fish" && isFlag && slices.Contains(words, last) && slices.Equal(words[len(words)-2:], []string{"-o", word[1:]}),
+			shell == "fish" && !isFlag && slices.Equal(words[len(words)-2:], []string{"-a", word}):
+			return true
+		}
+	}
+	return false
 }

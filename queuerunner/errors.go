@@ -53,10 +53,22 @@ func (c *call) exitCode(err error) int {
 	return exitFailed
 }
 
-// helpOr answers -h with help and any other error of package flag as wrong use.
-func (c *call) helpOr(err error, help func() error) error {
+// helpOr answers -h with help and any other error of package flag as wrong use,
+// with the flag that was probably meant.
+func (c *call) helpOr(err error, flags *flag.FlagSet, help func() error) error {
 	if errors.Is(err, flag.ErrHelp) {
 		return help()
+	}
+	if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+		best, least := "", 3 // as for commands
+		flags.VisitAll(func(f *flag.Flag) {
+			if d := distance(name, f.Name); d < least && d < len(f.Name) {
+				best, least = f.Name, d
+			}
+		})
+		if best != "" {
+			return wrongUse("%s: did you mean -%s?", printable(err.Error()), best)
+		}
 	}
 	return wrongUse("%s", printable(err.Error()))
 }

@@ -47,7 +47,7 @@ func (c *call) dispatch(ctx context.Context, args []string) error {
 	flags := c.flagSet()
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
-		return c.helpOr(err, func() error { return c.printUsage("", flags) })
+		return c.helpOr(err, flags, func() error { return c.printUsage("", flags) })
 	}
 	if *showVersion {
 		return c.printf("queuerunner %s\n", version.Version())
@@ -69,7 +69,7 @@ func (c *call) descend(ctx context.Context, name string, rest []string) error {
 	c.name = "queuerunner " + name
 	flags := c.flagSet()
 	if err := flags.Parse(rest); err != nil {
-		return c.helpOr(err, func() error { return c.printUsage(name, flags) })
+		return c.helpOr(err, flags, func() error { return c.printUsage(name, flags) })
 	}
 	if flags.NArg() == 0 {
 		return wrongUse("which one? %s", choices(name))
@@ -87,7 +87,7 @@ func (c *call) perform(ctx context.Context, name string, rest []string) error {
 	var args []string
 	for {
 		if err := flags.Parse(rest); err != nil {
-			return c.helpOr(err, func() error { return c.printHelp(cmd, flags) })
+			return c.helpOr(err, flags, func() error { return c.printHelp(cmd, flags) })
 		}
 		left := flags.Args()
 		if read := len(rest) - len(left); read > 0 && rest[read-1] == "--" {

@@ -59,7 +59,10 @@ func (c *call) migrate(ctx context.Context, change func(libsql.Options, libsql.S
 	if err != nil {
 		return err
 	}
-	if err := change(opt, before); err != nil {
+	end := c.busy("changing the schema")
+	err = change(opt, before)
+	end()
+	if err != nil {
 		return err
 	}
 	after, err := libsql.Schema(ctx, opt)

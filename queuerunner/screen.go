@@ -6,10 +6,13 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/postroom/postroom/core/telemetry"
 )
 
 // screen is a terminal that shows one page and changes it in place.
@@ -120,4 +123,36 @@ func (s *screen) print(text string) error {
 		return fmt.Errorf("write to the terminal: %w", err)
 	}
 	return nil
+}
+
+// busy says on a terminal what is being done, and for how long already, until
+// end is called; it leaves nothing there.
+func (c *call) busy(what string) (end func()) {
+	if !telemetry.IsTerminal(c.stderr) {
+		return func() {}
+	}
+	began := time.Now()
+	show := func() {
+		_, _ = fmt.Fprintf(c.stderr, "\r%s, %d s\x1b[K", what, int(time.Since(began).Seconds())) // nowhere left to report it
+	}
+	show()
+	enough := make(chan struct{})
+	var showing sync.WaitGroup
+	showing.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				show()
+			case <-enough:
+				return
+			}
+		}
+	})
+	return func() {
+		close(enough)
+		showing.Wait()
+		_, _ = fmt.Fprint(c.stderr, "\r\x1b[K")
+	}
 }

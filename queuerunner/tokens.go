@@ -12,6 +12,7 @@ import (
 // tokensAdd is `tokens add`.
 func tokensAdd(c *call, flags *flag.FlagSet) action {
 	role := flags.String("role", "", "what it may do, `ROLE`: read, operate (change jobs, queues, messages and actions) or admin (also accounts, rules, limits and schedules); required")
+	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, args []string) error {
 		if *role == "" {
 			return wrongUse("-role is required: read, operate or admin")
@@ -22,9 +23,19 @@ func tokensAdd(c *call, flags *flag.FlagSet) action {
 				return asFlags(err)
 			}
 			c.note("keep it: it is not shown again")
+			if *asJSON {
+				return c.printJSON(addedToken{args[0], token.Role(*role), secret})
+			}
 			return c.printf("%s\n", secret)
 		})
 	}
+}
+
+// addedToken is a new token, as JSON.
+type addedToken struct {
+	Name  string     `json:"name"`
+	Role  token.Role `json:"role"`
+	Token string     `json:"token"`
 }
 
 // tokensList is `tokens list`.

@@ -15,6 +15,11 @@ func TestTokens(t *testing.T) {
 	if r.code != exitFine || !strings.HasPrefix(secret, "postroom_") || !strings.Contains(r.err, "not shown again") {
 		t.Fatalf("%+v", r)
 	}
+	added := decode[addedToken](t, fine(t, db.path, "tokens", "add", "robot", "-role", "operate", "-json"))
+	if added.Name != "robot" || added.Role != token.Operate || !strings.HasPrefix(added.Token, "postroom_") {
+		t.Errorf("%+v", added)
+	}
+	fine(t, db.path, "tokens", "remove", "robot")
 	keys := token.NewKeyring()
 	if err := keys.Refresh(t.Context(), token.Store{DB: db.q.DB()}); err != nil {
 		t.Fatal(err)

@@ -19,9 +19,13 @@ func verify(c *call, flags *flag.FlagSet) action {
 	asJSON := flags.Bool("json", false, "print JSON")
 	return func(ctx context.Context, _ []string) error {
 		return c.withStore(ctx, func(s *mail.Store) error {
+			end := c.busy("reading the database")
 			rep, err := s.Verify(ctx)
+			end()
 			if err == nil {
+				end = c.busy("comparing the files")
 				err = agent.VerifyFiles(ctx, s, rep)
+				end()
 			}
 			if err != nil {
 				return err

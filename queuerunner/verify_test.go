@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -47,5 +49,48 @@ func TestVerify(t *testing.T) {
 	r = cli(t, db.path, "verify", "-json")
 	if rep := decode[mail.Report](t, r.out); r.code != exitFailed || len(rep.Violations) != 5 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// On a terminal long work says that it is under way, and leaves nothing of that
+// behind; elsewhere it says nothing.
+func TestLongWorkShowsThatItGoesOn(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	lookup := func(name string) (string, bool) {
+		if name == "PATHS_DATABASE" {
+			return db.path, true
+		}
+		return "", false
+	}
+	for command, want := range map[string][]string{
+		"verify":     {"\rreading the database, 0 s\x1b[K", "\rcomparing the files, 0 s\x1b[K"},
+		"migrate up": {"\rchanging the schema, 0 s\x1b[K"},
+		"backup " + filepath.Join(t.TempDir(), "copy"): {" copied\x1b[K\r\n", "\rverifying the copy, 0 s\x1b[K"},
+		"bench -jobs 100": {"\rmeasuring, 0 s\x1b[K"},
+	} {
+		args := strings.Fields(command)
+		terminal, screen := openTerminal(t)
+		if code := run(t.Context(), args, lookup, strings.NewReader(""), io.Discard, terminal); code != exitFine {
+			t.Errorf("%s: exit %d", command, code)
+		}
+		if err := terminal.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got := <-screen
+		for _, text := range want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s: the screen got %q, want %q", command, got, text)
+			}
+		}
+		if !strings.HasSuffix(got, "\r\x1b[K") {
+			t.Errorf("%s: the screen ends with %q", command, got)
+		}
+		if args[0] == "backup" {
+			args[1] += "2"
+		}
+		if r := cli(t, db.path, args...); r.code != exitFine || r.err != "" {
+			t.Errorf("%s, not on a terminal: %+v", command, r)
+		}
 	}
 }
