@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -73,9 +74,16 @@ func TestMiddleware(t *testing.T) {
 // takes, and gives it back when it is to stop.
 func TestRunNext(t *testing.T) {
 	t.Parallel()
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
 	rig := queuetest.New(t, job.Types{"x": {}}, worker.Bind("x", func(context.Context, *worker.Job[any]) (any, error) { return "done", nil }))
-	w, err := worker.New(rig.Queue, zerolog.Nop(), worker.Config{}, worker.Bind("x", func(ctx context.Context, _ *worker.Job[any]) (any, error) {
+	w, err := worker.New(rig.Queue, zerolog.Nop(), worker.Config{Heartbeat: time.Millisecond}, worker.Bind("x", func(ctx context.Context, j *worker.Job[any]) (any, error) {
+		for begun := beat(ctx, t, rig, j.ID()); beat(ctx, t, rig, j.ID()) == begun; { // until the lease is renewed
+			if ctx.Err() != nil {
+				t.Error("the lease was not renewed")
+				break
+			}
+		}
 		stop()
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
@@ -86,17 +94,31 @@ func TestRunNext(t *testing.T) {
 	if id, err := w.RunNext(ctx); id != "" || err != nil {
 		t.Errorf("of nothing: %q, %v", id, err)
 	}
-	e, err := rig.Queue.Enqueue(t.Context(), job.New{Type: "x"})
+	e, err := rig.Queue.EnqueueMany(t.Context(), []job.New{{Type: "x"}, {Type: "x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, err := w.RunNext(ctx); id != e.ID || err != nil {
+	if id, err := w.RunNext(ctx); id != e[0].ID || err != nil {
 		t.Errorf("%q, %v", id, err)
 	}
-	if d, err := rig.Queue.Detail(t.Context(), e.ID); err != nil || d.State != job.Queued || d.Attempts != 0 || d.Runs[0].Outcome != "handed_back" {
+	if d, err := rig.Queue.Detail(t.Context(), e[0].ID); err != nil || d.State != job.Queued || d.Attempts != 0 || d.Runs[0].Outcome != "handed_back" {
 		t.Errorf("a job whose worker was stopped: %+v, %v", d, err)
+	}
+	if d, err := rig.Queue.Detail(t.Context(), e[1].ID); err != nil || len(d.Runs) != 0 {
+		t.Errorf("the job behind it was run too: %+v, %v", d, err)
 	}
 	if ran := rig.Next(); string(ran.Result) != `"done"` {
 		t.Errorf("%+v", ran.Detail)
 	}
+}
+
+// beat is when a job was last heard of.
+func beat(ctx context.Context, t *testing.T, rig *queuetest.Rig, id string) job.Time {
+	t.Helper()
+	j, err := rig.Queue.Get(ctx, id)
+	if err != nil || j.HeartbeatAt == nil {
+		t.Errorf("%+v, %v", j, err)
+		return 0
+	}
+	return *j.HeartbeatAt
 }
