@@ -293,6 +293,16 @@ func TestListsStopLookingAndSaySo(t *testing.T) {
 	if _, err := q.DB().Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
+	pages := 0
+	for next := int64(0); pages < 8; pages++ { // of 2,500 jobs each
+		if p, err = q.List(t.Context(), queue.Filter{Payload: queue.Inside{Field: "a", Value: "1"}}, 5, next); err != nil || len(p.Jobs) != 0 || !p.Partial {
+			break
+		}
+		next = p.Next
+	}
+	if pages != 8 {
+		t.Errorf("a look into 20,000 payloads: %d pages, then %d jobs, %v %v", pages, len(p.Jobs), p.Partial, err)
+	}
 	p, err = q.List(t.Context(), queue.Filter{Queue: "oldest"}, 5, 0)
 	if err != nil || len(p.Jobs) != 0 || !p.Partial {
 		t.Fatalf("behind 20,000 others: %d jobs, %v %v", len(p.Jobs), p.Partial, err)

@@ -13,7 +13,7 @@ import (
 // What one call looks at when it has filters, whatever they are.
 const (
 	listWindow   = 20_000  // jobs
-	insideWindow = 5_000   // jobs, when it looks into their payloads
+	insideWindow = 2_500   // jobs, when it looks into their payloads
 	insideBytes  = 4 << 20 // and bytes of these
 )
 
