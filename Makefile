@@ -84,7 +84,7 @@ $(TOOLS)/golangci-lint: Makefile
 VULNDB ?= https://vuln.go.dev
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## look the dependencies up in Go's database of vulnerabilities, where that can be reached
-	@if ! curl -fsS -m 20 -o /dev/null $(VULNDB)/index/db.json; then echo "vuln: $(VULNDB) cannot be reached: nothing was checked"; exit 0; fi; \
+	@if ! curl -fsS -m 20 -o /dev/null $(VULNDB)/index/db.json; then echo "NOT CHECKED: $(VULNDB) cannot be reached"; exit 0; fi; \
 	  for m in $(MODULES); do echo "== $$m"; (cd $$m && $(TOOLS)/govulncheck -db $(VULNDB) ./...) || exit 1; done
 
 $(TOOLS)/govulncheck: Makefile
@@ -116,11 +116,13 @@ deploy-check: setup $(TOOLS)/golangci-lint ## check deploy's files with the libr
 	  $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... && go test -count=1 ./...
 
 .PHONY: release
-release: setup $(TOOLS)/cyclonedx-gomod ## build archives, Debian packages, lists of components and checksums into dist/, for ARCHES (amd64)
+release: $(TOOLS)/cyclonedx-gomod ## build archives, Debian packages, lists of components and checksums into dist/, for ARCHES (amd64, and arm64 where there is a compiler)
+	@scripts/setup release
 	VERSION='$(VERSION)' TOOLS=$(TOOLS) scripts/release
 
 .PHONY: release-check
-release-check: setup $(TOOLS)/cyclonedx-gomod ## build what is published twice, at two places, and compare every byte
+release-check: $(TOOLS)/cyclonedx-gomod ## build the committed state twice, compare every byte, and let the programs work; leaves it in dist/
+	@scripts/setup release
 	scripts/release-check $(TOOLS)
 
 .PHONY: deb-check
