@@ -335,7 +335,9 @@ func TestACollectorThatIsAwayHoldsNothingUp(t *testing.T) {
 		for _, protocol := range []string{"http/protobuf", "grpc"} {
 			t.Run(name+" "+protocol, func(t *testing.T) {
 				t.Parallel()
-				s := newSystem(t, "QUEUE_DEBUG_JOBS=true", "OTLP_ENDPOINT=http://"+endpoint(t), "TELEMETRY_OTLP_PROTOCOL="+protocol)
+				// An export that is given up would let go on what waits for it: here none is.
+				s := newSystem(t, "QUEUE_DEBUG_JOBS=true", "OTLP_ENDPOINT=http://"+endpoint(t), "TELEMETRY_OTLP_PROTOCOL="+protocol,
+					"OTEL_BSP_MAX_QUEUE_SIZE=256", "OTEL_EXPORTER_OTLP_TIMEOUT=3600000", "OTEL_BSP_EXPORT_TIMEOUT=3600000")
 				runner, api := s.runner(), s.server()
 				db := s.open()
 				const n = 3000 // more spans than wait for the collector
