@@ -135,7 +135,9 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 	t.Run("of a server that stops in the middle", func(t *testing.T) {
 		t.Parallel()
 		r, s := setupRemote(t, Options{})
-		mustWrite(t, r, Exec("INSERT INTO t(v) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 40000) SELECT randomblob(1000) FROM c"))
+		for range 8 { // more than fits between the two; each part in good time on a busy machine as well
+			mustWrite(t, r, Exec("INSERT INTO t(v) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 5000) SELECT randomblob(1000) FROM c"))
+		}
 		to := filepath.Join(t.TempDir(), "backup.db")
 		frozen := false
 		err := Backup(t.Context(), Options{Path: s.URL, CallTimeout: 300 * time.Millisecond}, to, func(int64, int64) {
