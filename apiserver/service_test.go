@@ -272,10 +272,10 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 			t.Errorf("%s: Content-Encoding %q, want %q", path, e, want)
 		}
 		for _, coding := range []string{"gzip", "gzip;q=0", "identity"} { // a cache must not mix them up, whatever it got first
-			answer := f.call("GET", path, "", "Accept-Encoding", coding)
-			varies := strings.Contains(strings.Join(answer.header.Values("Vary"), ","), "Accept-Encoding")
-			if may := strings.HasPrefix(path, "/v1/") || want != ""; may && answer.status == 200 && !varies || coding != "gzip" && answer.header.Get("Content-Encoding") != "" {
-				t.Errorf("%s for %s: %v", path, coding, answer.header)
+			coded := f.call("GET", path, "", "Accept-Encoding", coding)
+			varies := strings.Contains(strings.Join(coded.header.Values("Vary"), ","), "Accept-Encoding")
+			if may := strings.HasPrefix(path, "/v1/") || want != ""; may && coded.status == 200 && !varies || coding != "gzip" && coded.header.Get("Content-Encoding") != "" {
+				t.Errorf("%s for %s: %v", path, coding, coded.header)
 			}
 		}
 		if want == "" {
