@@ -395,13 +395,14 @@ type counted struct {
 }
 
 func (c *counted) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
+	res, err := c.DB.Read(ctx, stmts...)
 	if strings.Contains(stmts[len(stmts)-1].SQL, "FROM job_log") {
 		c.reads.Add(1)
-		if c.broken.Load() {
+		if c.broken.Load() { // also one that was under way: it may have seen what came after
 			return nil, &libsql.Error{Class: libsql.Unavailable}
 		}
 	}
-	return c.DB.Read(ctx, stmts...)
+	return res, err
 }
 
 func (c *counted) Watch(ctx context.Context) <-chan struct{} {
