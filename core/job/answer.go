@@ -7,7 +7,8 @@ import (
 
 // A handler answers by what it returns. nil completes the job. An error is a
 // failed attempt, tried again after the type's backoff until max_attempts is
-// reached. The wrappers below say otherwise.
+// reached; one that says that the database is away, busy or full is tried again
+// and spends no attempt. The wrappers below say otherwise.
 
 type fatalError struct{ err error }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -80,6 +81,57 @@ func TestARunThatTakesTooLongIsAFailedAttempt(t *testing.T) {
 	d := r.await(e.ID, job.Failed)
 	if *d.LastError != "timed out after 50ms: context deadline exceeded" || !errors.Is(cause.Load().(error), worker.ErrTimeout) {
 		t.Errorf("error %q, cause %v", *d.LastError, cause.Load())
+	}
+}
+
+// A run that the database did not let go on spends no attempt, however often
+// that happens, and its error is kept with the run. There is no such excuse
+// for what is wrong, for good, or takes too long.
+func TestAnOutageSpendsNoAttempt(t *testing.T) {
+	t.Parallel()
+	types := job.Known()
+	quick := types[job.ActionExecute]
+	quick.Backoff = job.Backoff{Base: time.Millisecond, Cap: time.Millisecond}
+	types[job.ActionExecute] = quick
+	q := queue.New(dbtest.Open(t), system.Real{}, types)
+	database := func(c libsql.Class) error { return fmt.Errorf("record: %w", &libsql.Error{Class: c, Op: "commit"}) }
+	cases := map[string]struct {
+		err   error
+		spent int64 // failures of three runs that end so, where the budget is two
+	}{
+		"full":                             {database(libsql.Full), 0},
+		"unavailable":                      {database(libsql.Unavailable), 0},
+		"busy":                             {database(libsql.Busy), 0},
+		"unknown":                          {database(libsql.Unknown), 0},
+		"beside another error":             {errors.Join(errors.New("the disk is full"), database(libsql.Full)), 0},
+		"where the handler names the time": {job.RetryAfter(0, database(libsql.Full)), 0},
+		"corrupt":                          {database(libsql.Corrupt), 2},
+		"refused":                          {database(libsql.Constraint), 2},
+		"given up with its context":        {fmt.Errorf("%w: %w", database(libsql.Unknown), context.DeadlineExceeded), 2},
+		"for good":                         {job.Fatal(database(libsql.Full)), 1},
+	}
+	r := startOn(t, q, "runner-1", handler(func(_ context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+		var name string
+		if err := json.Unmarshal(j.Payload, &name); err != nil || j.Number() > 3 {
+			return nil, err
+		}
+		return nil, cases[name].err
+	}))
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			e, err := q.Enqueue(t.Context(), job.New{Type: job.ActionExecute, Payload: job.Payload(name), MaxAttempts: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := job.Completed
+			if c.spent > 0 {
+				state = job.Failed
+			}
+			d := r.await(e.ID, state)
+			if d.Failures != c.spent || c.spent == 0 && (d.Attempts != 1 || len(d.Runs) != 2 || d.Runs[0].Outcome != "snoozed" || *d.Runs[0].Error != c.err.Error()) {
+				t.Errorf("%+v", d)
+			}
+		})
 	}
 }
 

@@ -209,12 +209,23 @@ func (w *Worker) outcome(ctx context.Context, r *activeRun, result any, stack st
 	o := queue.Outcome{Kind: queue.Failed, Error: err.Error(), Stack: stack}
 	if job.IsFatal(err) {
 		o.Kind = queue.Fatal
-	} else if d, ok := job.RetryAfterOf(err); ok {
+		return o
+	}
+	if isOutage(err) {
+		o.Kind = queue.Snoozed // later, for where the handler's write does not fit, this one may
+	}
+	if d, ok := job.RetryAfterOf(err); ok {
 		o.Delay = d
 	} else {
 		o.Delay = w.q.Backoff(r.claimed.Type, r.claimed.Failures+1)
 	}
 	return o
+}
+
+// isOutage tells that the database was away, busy or full, which is not the
+// job's fault, from a call that was given up with its context.
+func isOutage(err error) bool {
+	return libsql.Transient(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // store puts the outcome down, through outages however long: nobody else takes
@@ -267,6 +278,8 @@ func (w *Worker) report(r *activeRun, o queue.Outcome, state job.State) {
 		r.log.Info().Ctx(r.ctx).Msg("job canceled")
 	case o.Kind == queue.Failed:
 		r.log.Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("job failed; it will be tried again")
+	case o.Kind == queue.Snoozed && o.Error != "":
+		r.log.Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("the database did not let the job go on; it will be tried again, and no attempt is spent")
 	default:
 		r.log.Debug().Ctx(r.ctx).Str("outcome", outcome).Msg("job " + outcome)
 	}

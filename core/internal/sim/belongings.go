@@ -2,7 +2,9 @@ package sim
 
 import (
 	"maps"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // What belongs to a job: keys, runs, steps, and what it comes after.
@@ -36,6 +38,9 @@ func (t *transition) key(ch change) {
 	}
 }
 
+// ofOutage is the error of a run that the database did not let go on.
+var ofOutage = regexp.MustCompile(`database: [a-z]+: (busy|unavailable|full|unknown)`)
+
 func (t *transition) run(ch change) {
 	id, n, outcome := ch.row.str("job_id"), ch.row.num("run"), ch.row.str("outcome")
 	j := t.c.jobs[id]
@@ -49,6 +54,9 @@ func (t *transition) run(ch change) {
 		}
 		if n != j.num("claims") || j.str("state") != "running" {
 			t.violate("a run ends once", id, "run %d ends as %s, and the job is %s in run %d", n, outcome, j.str("state"), j.num("claims"))
+		}
+		if text := ch.row.str("error"); (outcome == "retried" || outcome == "failed") && ofOutage.MatchString(text) && !strings.Contains(text, "context ") {
+			t.violate("an outage spends no attempt", id, "run %d ends as %s: %s", n, outcome, text)
 		}
 		j.endedRuns[n] = outcome
 	case ch.op == "-" && outcome != "snoozed":

@@ -21,8 +21,8 @@ type plan struct {
 	signals                   bool          // runners notice each other's commits
 
 	// What kinds of work there are; see workload.go.
-	limits, chains, killers, partial, effects, crons bool
-	retention                                        time.Duration
+	limits, chains, killers, partial, effects, crons, writes bool
+	retention                                                time.Duration
 
 	// Of a thousand calls.
 	lost, unknown, busy, full, down, slow int
@@ -76,6 +76,7 @@ func draw(r *rand.Rand) plan {
 	if r.IntN(3) == 0 {
 		p.retention = duration(5*time.Second, 30*time.Second)
 	}
+	p.writes = r.IntN(2) == 0
 	return p
 }
 

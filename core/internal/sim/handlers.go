@@ -98,6 +98,12 @@ func bindings(p *proc) []worker.Binding {
 			r.say("handler starts", typ, "")
 			how := "panics"
 			defer func() { r.say("handler ends", typ, how) }()
+			if p.w.plan.writes { // once: what comes of it is the answer
+				if err := r.Write(ctx, func(*queue.Batch) {}); err != nil {
+					how = text(err)
+					return nil, err
+				}
+			}
 			result, err := h(ctx, r)
 			// Its last call may have woken the claim loop, which must not race
 			// the slot that becomes free now.

@@ -46,6 +46,10 @@ var mutations = map[string]struct {
 		return &Mutation{SQL: replace("j.finished_at IS NOT NULL AND j.lease_token", "j.lease_token")}
 	}, []string{"a key stands for one job"}},
 
+	"an outage is a failed attempt": {func() *Mutation {
+		return &Mutation{SQL: replace("ELSE e.value->>'o' END", "WHEN e.value->>'o' = 'snoozed' AND e.value->>'err' IS NOT NULL THEN 'retried' ELSE e.value->>'o' END")}
+	}, []string{"an outage spends no attempt"}},
+
 	"a claim frees its key": {func() *Mutation {
 		return &Mutation{Write: func(ctx context.Context, d *database, c *call) ([]libsql.Result, bool, error) {
 			if c.op != "Claim" {

@@ -729,6 +729,40 @@ func TestAnActionWaitsForAMailboxThatIsAway(t *testing.T) {
 	}
 }
 
+// A database that is full, or away, at any point of an action's way fails
+// nothing either, however often.
+func TestAnActionOutlastsADatabaseThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	var mu sync.Mutex
+	tries := map[string]int{}
+	r.crash = func(_ context.Context, point, _ string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if tries[point]++; tries[point] <= 3 {
+			return &libsql.Error{Class: libsql.Full, Op: "commit"}
+		}
+		return nil
+	}
+	stop := r.run()
+	ids := r.put("cur/m0:2,S")
+	stop()
+	a := r.act(ids["m0"], "archive", mail.ActionParameters{})
+	var b libsql.Batch
+	b.Exec("UPDATE jobs SET max_attempts = 1 WHERE idempotency_key = ?", a.ID)
+	if _, err := r.db.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	a = r.completed(a.ID)
+	if n := r.count("SELECT failures FROM jobs WHERE idempotency_key = ?", a.ID); a.ErrorMessage != nil || n != 0 || len(tries) != 4 {
+		t.Errorf("%d failures, points %v, %+v", n, tries, a)
+	}
+	if got := list(r.files()); got != ".Archive/cur/m0:2,S" {
+		t.Errorf("the files are %s", got)
+	}
+}
+
 func TestTheStatusMachineIsEnforced(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

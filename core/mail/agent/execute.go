@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/action"
 	"github.com/postroom/postroom/core/mail/maildir"
@@ -60,8 +61,8 @@ func (a *Agent) execute(ctx context.Context, j *worker.Job[job.ActionPayload]) (
 func (a *Agent) notDone(ctx context.Context, j *worker.Job[job.ActionPayload], act *mail.Action, err error) error {
 	var off *calledOff
 	switch {
-	case ctx.Err() != nil:
-		return err
+	case ctx.Err() != nil || libsql.Transient(err):
+		return err // the job is run again, and nothing has become of the action yet
 	case isSnooze(err):
 		return err // the account is paused
 	case errors.Is(err, mail.ErrNotFound):
