@@ -56,6 +56,8 @@ type system struct {
 	bin  string // where its services are
 	sqld *sqldtest.Server
 	env  []string
+
+	patience time.Duration // how long it waits for what must come
 }
 
 // newSystemOnServer is a system whose database is on a libsql server.
@@ -82,7 +84,7 @@ func (s *system) over(l *link) *system {
 func newSystem(tb testing.TB, env ...string) *system {
 	tb.Helper()
 	dir := tb.TempDir()
-	return &system{TB: tb, dir: dir, bin: binaries, env: append([]string{
+	return &system{TB: tb, dir: dir, bin: binaries, patience: 3 * time.Minute, env: append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "DATABASE_URL=" + filepath.Join(dir, "postroom.db"),
 		"APP_PORT=0", "APP_DRAIN_DELAY=10ms", "QUEUE_HTTP_ADDR=", "QUEUE_LEASE=2s", "QUEUE_POLL=200ms", "MAIL_SYNC_INTERVAL=1s",
 	}, env...)}
@@ -239,7 +241,7 @@ func (s *system) until(what string, holds func() bool) {
 // untilEvery asks no more often, where asking would disturb.
 func (s *system) untilEvery(interval time.Duration, what string, holds func() bool) {
 	s.Helper()
-	limit := time.After(3 * time.Minute)
+	limit := time.After(s.patience)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for !holds() {

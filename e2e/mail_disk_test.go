@@ -135,16 +135,64 @@ func TestAFullDiskUnderAMaildir(t *testing.T) {
 	}
 }
 
+// What an import stores does not fit on the database's disk, where the queue's
+// own writes do: it is tried again and again, spends no attempt, and goes on
+// when there is room.
+func TestAnImportThatDoesNotFitIsDoneLater(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.onSmallDisk("size=64m")
+	s.lay(nil)
+	old := filepath.Join(s.maildir(), ".Old", "cur")
+	if err := os.MkdirAll(old, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const n = 150 // together more than one commit of an import
+	for i := range n {
+		raw := fmt.Appendf(nil, "Subject: number %d\n\n%s", i, strings.Repeat(fmt.Sprintf("text %d\n", i), 8000))
+		if err := os.WriteFile(filepath.Join(old, fmt.Sprintf("%d.host:2,S", i)), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	api := s.server()
+	s.runner()
+	account := api.account()
+	db := s.open()
+	ballast := filepath.Join(s.dir, "ballast")
+	fill(t, ballast)
+	info, err := os.Stat(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(ballast, info.Size()-6<<20); err != nil {
+		t.Fatal(err)
+	}
+	if r := api.postJSON("/v1/accounts/"+account+"/import", fmt.Sprintf(`{"path":%q}`, s.maildir())); r.status != http.StatusAccepted {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	s.until("it was tried three times", func() bool {
+		return s.count(db, `SELECT count(*) FROM jobs AS j JOIN job_runs AS r ON r.job_id = j.id WHERE j.type = 'mail.import' AND r.run >= 3 AND instr(r.error, 'full') > 0`) == 1
+	})
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	s.until("it is done", func() bool { return s.count(db, "SELECT count(*) FROM jobs WHERE type = 'mail.import' AND state = 'completed'") == 1 })
+	if got := s.count(db, "SELECT count(*) FROM messages"); got != n {
+		t.Errorf("%d messages are stored", got)
+	}
+	s.spentNothing(db)
+	s.verified()
+}
+
 // The one disk under database and Maildir fills up again and again while both
 // services are killed at random, mail is posted and rules of all kinds act on
 // it: no message is lost, doubled or changed, and rows and files agree.
 func TestADiskThatFillsWhileEverythingIsKilled(t *testing.T) {
 	t.Parallel()
-	mails := numbered(messages(t))
-	mails = mails[:min(len(mails), 200)]
-	laid, posted := mails[:len(mails)/2], mails[len(mails)/2:]
 	s := newSystem(t)
-	s.onSmallDisk("size=64m")
+	mails := s.numbered(200)
+	laid, posted := mails[:len(mails)/2], mails[len(mails)/2:]
+	s.onSmallDisk(fmt.Sprintf("size=%dm", 64+len(mails)/4))
 	s.lay(laid)
 	api := s.server()
 	for _, rule := range rulesOfAllKinds {
@@ -228,6 +276,8 @@ func TestADiskThatFillsWhileEverythingIsKilled(t *testing.T) {
 	if got := s.count(db, "SELECT count(*) FROM jobs WHERE state IN ('failed', 'canceled') AND type <> 'account.sync'"); got != 0 {
 		t.Errorf("%d jobs were given up", got)
 	}
+	s.spentNothing(db)
+	s.figures(db)
 	s.verified()
 }
 

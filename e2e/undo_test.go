@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/postroom/postroom/core/libsql"
 )
 
 // kills is how often the services are killed; POSTROOM_E2E_KILLS says more.
@@ -60,11 +62,21 @@ func (s *system) lay(mails [][]byte) {
 	}
 }
 
-// numbered gives each of the real messages a subject that a rule matches.
-func numbered(mails [][]byte) [][]byte {
-	out := make([][]byte, len(mails))
-	for i, raw := range mails {
-		out[i] = append(fmt.Appendf(nil, "X-Number: %d\nSubject: number %d\n", i, i), raw...)
+// numbered is n of the real messages, each with a subject that a rule matches;
+// POSTROOM_E2E_MAILS says how many instead. If there are not as many, they come
+// again under other numbers.
+func (s *system) numbered(n int) [][]byte {
+	s.Helper()
+	mails := messages(s)
+	if os.Getenv("POSTROOM_E2E_MAILS") != "" {
+		n = many(s)
+	} else {
+		n = min(n, len(mails))
+	}
+	s.patience *= time.Duration(1 + n/1000)
+	out := make([][]byte, n)
+	for i := range out {
+		out[i] = append(fmt.Appendf(nil, "X-Number: %d\nSubject: number %d\n", i, i), mails[i%len(mails)]...)
 	}
 	return out
 }
@@ -114,11 +126,8 @@ func (s *system) revive(name, ready string) *process {
 // none is lost, doubled or changed.
 func TestUndoOfAllPutsEverythingBackWhateverIsKilled(t *testing.T) {
 	t.Parallel()
-	mails := numbered(messages(t))
-	if len(mails) > 300 {
-		mails = mails[:300]
-	}
 	s := newSystem(t)
+	mails := s.numbered(300)
 	s.lay(mails)
 	before := s.sums()
 	api := s.server()
@@ -186,7 +195,27 @@ func TestUndoOfAllPutsEverythingBackWhateverIsKilled(t *testing.T) {
 	if got := s.count(db, "SELECT count(*) FROM actions AS a WHERE a.action_type <> 'undo' AND a.status = 'completed' AND NOT EXISTS (SELECT 1 FROM action_links AS l WHERE l.cause_action_id = a.id AND l.relation_type = 'undo_of')"); got != 0 {
 		t.Errorf("%d actions have no undo", got)
 	}
+	s.spentNothing(db)
+	s.figures(db)
 	s.verified()
+}
+
+// figures says how much has happened.
+func (s *system) figures(db libsql.DB) {
+	s.Helper()
+	s.Logf("%d messages", s.count(db, "SELECT count(*) FROM messages"))
+	for _, row := range s.rows(db, "SELECT CAST(iif(action_type = 'undo', 'undos', 'actions') AS BLOB), CAST(status AS BLOB), count(*) FROM actions GROUP BY 1, 2") {
+		s.Logf("%s %s: %d", row.Str(0), row.Str(1), row.Int(2))
+	}
+}
+
+// spentNothing checks that no job has spent an attempt: neither a kill nor an
+// outage is its fault.
+func (s *system) spentNothing(db libsql.DB) {
+	s.Helper()
+	for _, row := range s.rows(db, "SELECT CAST(type AS BLOB), failures, CAST(coalesce(last_error, '') AS BLOB) FROM jobs WHERE failures > 0") {
+		s.Errorf("a job %s spent %d attempts: %s", row.Str(0), row.Int(1), row.Str(2))
+	}
 }
 
 // sums is what scripts/mailsum says about the Maildir.
@@ -287,11 +316,8 @@ func (s *system) mover(those func(i int) bool) (stop func()) {
 // runner is killed: no message is lost, none doubled, none changed.
 func TestAnotherProgramAtWorkLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	mails := numbered(messages(t))
-	if len(mails) > 200 {
-		mails = mails[:200]
-	}
 	s := newSystem(t)
+	mails := s.numbered(200)
 	s.lay(mails)
 	before := s.sums()
 	api := s.server()
@@ -323,6 +349,8 @@ func TestAnotherProgramAtWorkLosesAndDoublesNothing(t *testing.T) {
 	if failed := s.count(db, "SELECT count(*) FROM actions WHERE status = 'failed'"); failed != 0 {
 		t.Errorf("%d actions failed", failed)
 	}
+	s.spentNothing(db)
+	s.figures(db)
 	s.verified()
 }
 
