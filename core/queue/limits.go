@@ -70,8 +70,11 @@ var sqlKeysOpen = `WITH RECURSIVE
      WHERE w.wait_key IS NOT NULL AND w.limit_key = o.key ORDER BY w.queue, w.type, w.wait_key LIMIT 1)
    FROM open AS o WHERE o.room > 0
    UNION ALL
-   SELECT h.key, h.room, (SELECT w.seq FROM jobs AS w INDEXED BY jobs_waiting
-     WHERE w.wait_key IS NOT NULL AND w.limit_key = h.key AND (w.queue, w.type) > (+p.queue, +p.type) ORDER BY w.queue, w.type, w.wait_key LIMIT 1)
+   SELECT h.key, h.room, coalesce(
+     (SELECT w.seq FROM jobs AS w INDEXED BY jobs_waiting
+      WHERE w.wait_key IS NOT NULL AND w.limit_key = h.key AND w.queue = p.queue AND w.type > p.type ORDER BY w.type, w.wait_key LIMIT 1),
+     (SELECT w.seq FROM jobs AS w INDEXED BY jobs_waiting
+      WHERE w.wait_key IS NOT NULL AND w.limit_key = h.key AND w.queue > p.queue ORDER BY w.queue, w.type, w.wait_key LIMIT 1))
    FROM head AS h CROSS JOIN jobs AS p ON p.seq = h.seq),
  next(seq, room) AS (
    SELECT h.seq, min(h.room, 500) - (SELECT count(*) FROM jobs AS x INDEXED BY jobs_exposed

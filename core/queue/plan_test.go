@@ -103,6 +103,9 @@ func TestQueryPlans(t *testing.T) {
 			// ended by a LIMIT or a condition.
 			what, _, _ := strings.Cut(strings.TrimPrefix(step, "SCAN "), " ")
 			scans := strings.HasPrefix(step, "SCAN ") && tables[what] && !partialIndex.MatchString(step)
+			if strings.Contains(step, "(queue,type)>(") {
+				t.Errorf("%s: it reads all jobs of a queue and type to find the next: %s", s.name, step)
+			}
 			if scans || strings.Contains(step, "TEMP B-TREE FOR ORDER BY") && !s.sorts {
 				t.Errorf("%s: %s", s.name, step)
 			}

@@ -181,12 +181,14 @@ const sqlAfterDone = `UPDATE job_deps SET marked = 0 WHERE (job_id, after_id) IN
 
 // lanes walks the claim index from the first job of one (queue, type) to that
 // of the next: its cost is the number of lanes with claimable jobs, however
-// many jobs wait in each.
+// many jobs wait in each. To ask for (queue, type) > (?, ?) would read a whole
+// lane: SQLite begins such a search at the first row that is equal.
 const lanes = `lane(seq) AS (
    SELECT (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE ready_key IS NOT NULL ORDER BY queue, type LIMIT 1)
    UNION ALL
-   SELECT (SELECT f.seq FROM jobs AS f INDEXED BY jobs_ready
-           WHERE f.ready_key IS NOT NULL AND (f.queue, f.type) > (+p.queue, +p.type) ORDER BY f.queue, f.type LIMIT 1)
+   SELECT coalesce(
+     (SELECT f.seq FROM jobs AS f INDEXED BY jobs_ready WHERE f.ready_key IS NOT NULL AND f.queue = p.queue AND f.type > p.type ORDER BY f.type LIMIT 1),
+     (SELECT f.seq FROM jobs AS f INDEXED BY jobs_ready WHERE f.ready_key IS NOT NULL AND f.queue > p.queue ORDER BY f.queue, f.type LIMIT 1))
    FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq)`
 
 // sqlClaim takes the first jobs in claim order over the lanes that the runner
