@@ -3,7 +3,6 @@ package libsql
 import (
 	"bufio"
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -157,7 +156,7 @@ func (p *pages) ofFile(opt Options) error {
 		return err
 	}
 	p.count = rows[0].Int(0)
-	if err := c.each(sqlPages, nil, func(_ []string, vals []driver.Value) error { return p.take(vals[0], vals[1]) }); err != nil {
+	if err := c.each(sqlPages, nil, func(_ []string, vals []any) error { return p.take(vals[0], vals[1]) }); err != nil {
 		return err
 	}
 	return p.all()

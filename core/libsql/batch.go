@@ -17,8 +17,8 @@ type Stmt struct {
 }
 
 // Query makes a statement that returns rows. TEXT columns must be selected as
-// CAST(x AS BLOB): the driver turns text that looks like a date into a time
-// and dies of text that is not UTF-8, so a TEXT result is an error here.
+// CAST(x AS BLOB): the library dies of text that is not UTF-8, so a TEXT result
+// is an error here.
 func Query(sql string, args ...any) Stmt { return Stmt{SQL: sql, Args: args, rows: true} }
 
 // Exec makes a statement that returns no rows.
@@ -136,8 +136,8 @@ func checkAll(stmts []Stmt) error {
 	return nil
 }
 
-// checkArgs refuses what the driver would cut, ignore, quote in an error or
-// die of, before it joins a group with other callers' work.
+// checkArgs refuses what the library would cut, ignore or die of, before it
+// joins a group with other callers' work.
 func (s Stmt) checkArgs() error {
 	invalid := func(format string, args ...any) error {
 		return &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf(format, args...)}

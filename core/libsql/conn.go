@@ -1,17 +1,11 @@
 package libsql
 
 import (
-	"context"
-	"database/sql"
-	"database/sql/driver"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
-	"time"
 
-	_ "github.com/tursodatabase/go-libsql" // registers "libsql"
+	"github.com/postroom/postroom/core/libsql/internal/native"
 )
 
 // conn is one native connection. It is never closed: the bundled library
@@ -19,7 +13,7 @@ import (
 // go-libsql#90). What is no longer needed is parked for the next open of the
 // same file.
 type conn struct {
-	native driver.Conn
+	native *native.Conn
 	file   fileID
 	role   role
 	large  bool // its cache is
@@ -47,16 +41,6 @@ type lot struct {
 	role role
 	sync string
 }
-
-var openDriver = sync.OnceValues(func() (driver.Driver, error) {
-	// database/sql has no look-up of a driver by name. The handle opens an
-	// in-memory database that nobody uses and is kept, not closed.
-	db, err := sql.Open("libsql", ":memory:")
-	if err != nil {
-		return nil, err
-	}
-	return db.Driver(), nil
-})
 
 // connect returns a parked connection for the file at path, or a new one.
 // The file must exist unless mode is rwc.
@@ -92,11 +76,7 @@ func connect(path, mode string, r role, synchronous string) (*conn, error) {
 // openNative opens the file that is at the path. before is what was there a
 // moment ago, zero for a missing file.
 func openNative(path, mode string, before fileID) (*conn, error) {
-	drv, err := openDriver()
-	if err != nil {
-		return nil, classify("open", err)
-	}
-	native, err := drv.Open("file:" + escapePath(path) + "?mode=" + mode)
+	opened, err := native.Open("file:" + escapePath(path) + "?mode=" + mode)
 	if err != nil {
 		return nil, classify("open", err)
 	}
@@ -109,7 +89,7 @@ func openNative(path, mode string, before fileID) (*conn, error) {
 	if before != (fileID{}) && !now.sameFile(before) {
 		return nil, errReplaced()
 	}
-	return &conn{native: native, file: now.bare()}, nil
+	return &conn{native: opened, file: now.bare()}, nil
 }
 
 func errReplaced() error {
@@ -160,6 +140,7 @@ func (c *conn) pragmas(synchronous string) []string {
 // park rolls back whatever is open and keeps the connection for reuse.
 func (c *conn) park(synchronous string) {
 	_, _ = c.exec("ROLLBACK") // an error says that there was nothing to roll back
+	c.native.Forget()
 	parking.Lock()
 	defer parking.Unlock()
 	if parking.lots == nil {
@@ -201,6 +182,13 @@ func (c *conn) cache(large bool) {
 	}
 }
 
+// rest gives back the memory that nobody needs while all is quiet.
+func (c *conn) rest() {
+	c.cache(false)
+	c.native.Forget()
+	_, _ = c.query("PRAGMA shrink_memory") // its page cache; a failure costs memory only
+}
+
 func (c *conn) run(s Stmt) (Result, error) {
 	if s.rows {
 		rows, err := c.query(s.SQL, s.Args...)
@@ -211,32 +199,16 @@ func (c *conn) run(s Stmt) (Result, error) {
 }
 
 func (c *conn) exec(query string, args ...any) (int64, error) {
-	res, err := c.native.(driver.ExecerContext).ExecContext(context.Background(), query, named(args))
+	n, err := c.native.Exec(query, args)
 	if err != nil {
 		return 0, classify("execute", err)
 	}
-	n, _ := res.RowsAffected() // the driver's never fails
 	return n, nil
 }
 
 // query runs a statement and returns its rows.
 func (c *conn) query(query string, args ...any) (out []Row, err error) {
-	pragma := strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "EXPLAIN")
-	err = c.each(query, args, func(columns []string, vals []driver.Value) error {
-		row := make(Row, len(vals))
-		for i, v := range vals {
-			switch v := v.(type) {
-			case string:
-				if !pragma {
-					return textError(columns[i])
-				}
-				row[i] = []byte(v)
-			case time.Time:
-				return textError(columns[i])
-			default:
-				row[i] = v
-			}
-		}
+	err = c.each(query, args, func(_ []string, row []any) error {
 		out = append(out, row)
 		return nil
 	})
@@ -246,52 +218,38 @@ func (c *conn) query(query string, args ...any) (out []Row, err error) {
 	return out, nil
 }
 
-// each runs a statement to its end or to fn's first error. Closing its rows
-// ends it: a statement left half read would keep its locks.
-func (c *conn) each(query string, args []any, fn func([]string, []driver.Value) error) error {
-	rows, err := c.native.(driver.QueryerContext).QueryContext(context.Background(), query, named(args))
-	if err != nil {
+// each runs a statement to its end or to fn's first error. The text of SQLite's
+// own answers is given as bytes.
+func (c *conn) each(query string, args []any, fn func([]string, []any) error) error {
+	told := strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "EXPLAIN")
+	var refused error
+	err := c.native.Query(query, args, told, func(columns []string, row []any) error {
+		for i, v := range row {
+			switch v := v.(type) {
+			case string:
+				row[i] = []byte(v)
+			case native.Text:
+				refused = textError(columns[i])
+				return refused
+			}
+		}
+		refused = fn(columns, row)
+		return refused
+	})
+	if err != nil && refused == nil {
 		return classify("execute", err)
 	}
-	defer func() { _ = rows.Close() }() // never fails
-	columns := rows.Columns()
-	for {
-		vals := make([]driver.Value, len(columns))
-		if err := rows.Next(vals); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return classify("execute", err)
-		}
-		if err := fn(columns, vals); err != nil {
-			return err
-		}
-	}
+	return err
 }
 
 // check runs a guard, whose rows nobody wants: only its error counts.
 func (c *conn) check(s Stmt) error {
-	return c.each(s.SQL, s.Args, func([]string, []driver.Value) error { return nil })
+	if err := c.native.Query(s.SQL, s.Args, false, func([]string, []any) error { return nil }); err != nil {
+		return classify("execute", err)
+	}
+	return nil
 }
 
 func textError(column string) error {
 	return &Error{Class: Invalid, Op: "read", Detail: fmt.Sprintf("column %s is TEXT: select CAST(%s AS BLOB)", column, column)}
-}
-
-func named(args []any) []driver.NamedValue {
-	if len(args) == 0 {
-		return nil
-	}
-	out := make([]driver.NamedValue, len(args))
-	for i, a := range args {
-		switch v := a.(type) {
-		case int:
-			a = int64(v)
-		case []byte:
-			if v == nil {
-				a = nil // the driver would store an empty BLOB
-			}
-		}
-		out[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
-	}
-	return out
 }

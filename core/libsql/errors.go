@@ -3,6 +3,8 @@ package libsql
 import (
 	"errors"
 	"strings"
+
+	"github.com/postroom/postroom/core/libsql/internal/native"
 )
 
 // Class says what kind of failure an [Error] is, and so what can be done.
@@ -131,24 +133,15 @@ func endsTransaction(c Class) bool {
 	return c == Busy || c == Unavailable || c == Full || c == Corrupt || c == Unknown
 }
 
-// driverCode ends what the driver says was being done, which quotes the SQL
-// or, for a bind error, the value.
-const driverCode = "\nerror code = "
-
 var markers = []string{"SQLite failure: `", "SQLite error: `", "Remote SQlite failure: `", `code: "`}
 
-// classify turns a driver error, a plain string that quotes the SQL and, for
-// a bind error, the value, into an Error that holds neither. SQL is constant,
-// so the first driverCode is the driver's; a value can come only before it in
-// a bind error, whose words are dropped, and behind it in SQLite's own words.
+// classify turns an error of the library into an Error that holds no value: one
+// can stand only in SQLite's own words.
 func classify(op string, err error) *Error {
+	if errors.Is(err, native.ErrBind) {
+		return &Error{Class: Invalid, Op: op, Detail: err.Error()}
+	}
 	text := err.Error()
-	if strings.HasPrefix(text, "failed to bind") {
-		return &Error{Class: Invalid, Op: op, Detail: "an argument cannot be bound"}
-	}
-	if i := strings.Index(text, driverCode); i >= 0 {
-		text = text[i+len(driverCode):]
-	}
 	e := &Error{Op: op, preparing: strings.Contains(text, "Error preparing statement: ")}
 	if strings.HasSuffix(text, ": Execute returned rows") {
 		e.Class, e.Detail = Invalid, "the statement returns rows"

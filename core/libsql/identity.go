@@ -2,6 +2,7 @@ package libsql
 
 import (
 	"errors"
+	"github.com/postroom/postroom/core/libsql/internal/native"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -117,15 +118,11 @@ func (f *File) recognise(known fileID) error {
 // openImmutable opens a file without its log and without locks. The connection
 // is to be left behind: it must not be used again later, nor closed.
 func openImmutable(path string) (*conn, error) {
-	drv, err := openDriver()
+	opened, err := native.Open("file:" + escapePath(path) + "?mode=ro&immutable=1")
 	if err != nil {
 		return nil, classify("open", err)
 	}
-	native, err := drv.Open("file:" + escapePath(path) + "?mode=ro&immutable=1")
-	if err != nil {
-		return nil, classify("open", err)
-	}
-	return &conn{native: native}, nil
+	return &conn{native: opened}, nil
 }
 
 // compare looks into the file at the path by itself.

@@ -61,8 +61,7 @@ func (w *writer) loop() {
 		case <-w.wake:
 		case <-quiet.C():
 			if w.conn != nil {
-				w.conn.cache(false)
-				_, _ = w.conn.query("PRAGMA shrink_memory") // its page cache; a failure costs memory only
+				w.conn.rest()
 			}
 			giveMemoryBack()
 			w.written = 0

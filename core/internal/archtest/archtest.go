@@ -55,7 +55,7 @@ var Rules = []Rule{
 		Why: "its own search of a calendar skips and repeats times where clocks are changed",
 	},
 	{
-		Except: []string{core + "libsql"}, Forbid: []string{"github.com/tursodatabase", "github.com/libsql"}, Tests: true,
+		Except: []string{core + "libsql/internal/native"}, Forbid: []string{"github.com/tursodatabase", "github.com/libsql"}, Tests: true,
 		Why: "the driver crashes when a connection is closed and has other traps, which only core/libsql handles",
 	},
 	{

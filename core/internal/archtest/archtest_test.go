@@ -110,7 +110,7 @@ func TestEveryRuleCanFail(t *testing.T) {
 		"system imports a module":          {[]Package{imports(core+"system", "example.com/x")}, "time and chance"},
 		"below job":                        {[]Package{imports(core+"job/deep", "example.com/x")}, "what a job is"},
 		"beside job":                       {[]Package{imports(core+"jobs", "example.com/x")}, ""},
-		"libsql imports the driver":        {[]Package{imports(core+"libsql", "github.com/tursodatabase/go-libsql")}, ""},
+		"native imports the driver":        {[]Package{imports(core+"libsql/internal/native", "github.com/tursodatabase/go-libsql")}, ""},
 		"queue imports the driver":         {[]Package{imports(core+"queue", "github.com/tursodatabase/go-libsql")}, "crashes"},
 		"a test imports the driver":        {[]Package{tests(core+"queue", "github.com/tursodatabase/go-libsql")}, "crashes"},
 		"below libsql is not libsql":       {[]Package{imports(core+"libsql/x", "github.com/tursodatabase/go-libsql")}, "crashes"},
