@@ -66,10 +66,15 @@ func (b *Batch) Len() int { return len(b.stmts) }
 // take the JSON array of all items as their only argument, usually through
 // json_each(?). The last one is a SELECT whose first column is the item's
 // index in that array (json_each's key); the other columns are the item's
-// answer, and an item without a row is answered nil. Ops are compared by identity, so declare them as variables.
+// answer, and an item without a row is answered nil. Ops are compared by
+// identity, so declare them as variables.
 type Op struct {
 	Name  string
 	Stmts []string
+	// Misses says that the last statement answers only for items that the one
+	// before it did not change. It need not be run when that changed a row for
+	// each item.
+	Misses bool
 }
 
 // Result is what one statement gave.

@@ -79,8 +79,12 @@ func runMerged(c *conn, rs []*request) (int, error) {
 	}
 	op := rs[0].op
 	var rows []Row
+	run, changed := 0, int64(-1)
 	for i, sql := range op.Stmts {
 		s := Stmt{SQL: sql, Args: []any{arg}, rows: i == len(op.Stmts)-1}
+		if s.rows && op.Misses && changed == int64(total) {
+			break
+		}
 		err := s.checkArgs()
 		var res Result
 		if err == nil {
@@ -89,7 +93,8 @@ func runMerged(c *conn, rs []*request) (int, error) {
 		if err != nil {
 			return i + 1, inBatch(err, i, 0)
 		}
-		rows = res.Rows
+		rows, changed = res.Rows, res.Changes
+		run++
 	}
 	byItem := make([]Row, total)
 	for _, row := range rows {
@@ -100,7 +105,7 @@ func runMerged(c *conn, rs []*request) (int, error) {
 	for _, r := range rs {
 		r.rows, byItem = byItem[:len(r.items):len(r.items)], byItem[len(r.items):]
 	}
-	return len(op.Stmts), nil
+	return run, nil
 }
 
 // array is a JSON array of items.

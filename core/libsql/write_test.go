@@ -131,6 +131,45 @@ var opPut = &Op{Name: "put", Stmts: []string{
 	"SELECT e.key, CAST(t.v || t.v AS BLOB) FROM json_each(?) AS e JOIN t ON t.k = e.value->>'k' WHERE t.v <> 'silent'",
 }}
 
+// opTouch raises the values of keys {"k":…} and answers for those that are not
+// there.
+var opTouch = &Op{Name: "touch", Misses: true, Stmts: []string{
+	"UPDATE t SET v = v || '+' FROM json_each(?) AS e WHERE t.k = e.value->>'k'",
+	"SELECT e.key, e.value->>'k' FROM json_each(?) AS e LEFT JOIN t ON t.k = e.value->>'k' WHERE t.k IS NULL",
+}}
+
+// What nobody missed is not asked for, on a file; what somebody missed is
+// answered to them alone.
+func TestMisses(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f DB) {
+		mustWrite(t, f, Exec("INSERT INTO t VALUES (1, 'a'), (2, 'b')"))
+		for _, c := range []struct {
+			items []string
+			miss  int // the item that is answered, -1 for none
+		}{
+			{[]string{`{"k":1}`, `{"k":2}`}, -1},
+			{[]string{`{"k":1}`, `{"k":3}`}, 1},
+			{[]string{`{"k":2}`, `{"k":2}`}, -1},
+			{[]string{`{"k":4}`}, 0},
+		} {
+			items := make([][]byte, len(c.items))
+			for i, it := range c.items {
+				items[i] = []byte(it)
+			}
+			rows, err := f.Merge(t.Context(), opTouch, items...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, row := range rows {
+				if (row != nil) != (i == c.miss) {
+					t.Errorf("%v: item %d is answered %v", c.items, i, row)
+				}
+			}
+		}
+	})
+}
+
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)

@@ -291,7 +291,7 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 // free the key. The second statement answers for those only whose lease was
 // lost: the item's token is no longer on the row, or the job still runs. All
 // others have landed, now or in an earlier try whose reply was lost.
-var opComplete = &libsql.Op{Name: "complete", Stmts: []string{
+var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
 	   lease_expires_at = NULL, claimed_by = NULL, solo = 0
 	 FROM json_each(?) AS e, db_clock AS c

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,6 +30,7 @@ type activeRun struct {
 	steps   *step.Recorder
 	took    time.Duration // what the handler did
 	over    bool          // the handler has returned; guarded by the worker's mu
+	place   int           // in the worker's active; guarded by the worker's mu
 
 	mu       sync.Mutex
 	deadline time.Time // local end of the lease
@@ -73,6 +73,7 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
 	r.ctx = ctx
 	w.mu.Lock()
+	r.place = len(w.active)
 	w.active = append(w.active, r)
 	w.busy++
 	earlier := w.nextEnd.IsZero() || c.Deadline.Before(w.nextEnd)
@@ -97,7 +98,10 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 		cancel(nil)
 		w.returned(r)
 		w.mu.Lock()
-		w.active = slices.DeleteFunc(w.active, func(other *activeRun) bool { return other == r })
+		last := len(w.active) - 1
+		w.active[r.place], w.active[last].place = w.active[last], r.place
+		w.active[last] = nil
+		w.active = w.active[:last]
 		w.mu.Unlock()
 		w.signalFreed()
 	})
