@@ -415,7 +415,7 @@ var verifyRules = []queue.Rule{
  WHERE NOT EXISTS (SELECT 1 FROM thread_ids AS t WHERE t.account_id = m.account_id AND t.thread_id = m.thread_id)
  OR EXISTS (SELECT 1 FROM thread_ids AS t WHERE t.account_id = m.account_id AND t.message_id = m.rfc822_message_id AND t.thread_id <> m.thread_id)`},
 	{Name: "a thread has messages, of its account", SQL: `SELECT CAST(t.id AS BLOB), 'none' FROM threads AS t JOIN accounts AS c ON c.id = t.account_id AND c.removed_at IS NULL
- WHERE NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.thread_id = t.id AND m.account_id = t.account_id)`},
+ WHERE NOT EXISTS (SELECT 1 FROM messages AS m INDEXED BY messages_thread WHERE m.thread_id = t.id AND m.account_id = t.account_id)`},
 	{Name: "a message can be searched for", SQL: `SELECT CAST(m.id AS BLOB), 'it has no words' FROM messages AS m
  WHERE NOT EXISTS (SELECT 1 FROM message_docs AS d JOIN message_search_docsize AS w ON w.id = d.doc WHERE d.message_id = m.id)`},
 	{Name: "what can be searched for is a message", SQL: `SELECT CAST(d.message_id AS BLOB), 'document ' || d.doc FROM message_docs AS d
