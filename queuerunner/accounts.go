@@ -82,6 +82,10 @@ func status(a mail.Account) (s struct {
 	LastError  *string   `json:"last_error"`
 	Problems   int       `json:"problems"`
 	TakingIn   int       `json:"taking_in"`
+	Unreadable []struct {
+		Name    string `json:"name"`
+		Problem string `json:"problem"`
+	} `json:"unreadable"`
 }) {
 	_ = json.Unmarshal(a.State, &s) // what does not decode is not shown
 	return s
@@ -155,6 +159,13 @@ func (c *call) changeAccount(flags *flag.FlagSet, change func(*mail.Store, conte
 			t.row("config", compact(a.Config))
 			t.row("last sync", syncText(*a))
 			t.row("state", stateText(*a))
+			noted := status(*a)
+			if noted.LastError != nil {
+				t.row("last error", *noted.LastError)
+			}
+			for _, u := range noted.Unreadable {
+				t.row("not taken in", u.Name+": "+u.Problem)
+			}
 			return c.printf("%s", t)
 		})
 	}

@@ -89,8 +89,15 @@ func taskLine(t *mail.Task) string {
 		state = *t.State
 	}
 	line := fmt.Sprintf("%s%s: %s done, %d changed", bar, state, counts, t.Changed)
-	if t.Problems > 0 {
+	over := t.State == nil || job.State(*t.State).Final()
+	switch {
+	case t.Problems > 0:
 		line += fmt.Sprintf(", %d problems, the last: %s", t.Problems, orDash(t.LastProblem))
+	case t.LastProblem != nil && !over:
+		line += "; it waits: " + *t.LastProblem
+	}
+	if t.LastError != nil && (!over || t.State != nil && *t.State == string(job.Failed)) {
+		line += "; the last try failed: " + *t.LastError
 	}
 	return printable(line)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/postroom/postroom/core/job"
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/maildir"
 )
@@ -40,6 +41,15 @@ func TestAccountsArePausedResyncedAndRemoved(t *testing.T) {
 		if got := stateText(mail.Account{State: []byte(state.json)}); got != state.want {
 			t.Errorf("%s is shown as %q", state.json, got)
 		}
+	}
+	var b libsql.Batch
+	why := strings.Repeat("long ", 30) + "reason"
+	b.Exec("UPDATE accounts SET state_json = json_object('last_error', ?, 'problems', 1, 'unreadable', json(?)) WHERE id = ?", why, `[{"name":"1.host","problem":"too large"}]`, id)
+	if _, err := db.q.DB().Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if out := fine(t, db.path, "accounts", "show", id); !strings.Contains(out, why) || !strings.Contains(out, "1.host: too large") {
+		t.Error(out)
 	}
 	for _, args := range [][]string{{"pause"}, {"resume"}, {"resync"}, {"remove"}, {"show"}} {
 		r := cli(t, db.path, append(append([]string{"accounts"}, args...), "0193f1a0-8c5e-7abc-8def-0123456789ac")...)
@@ -125,13 +135,17 @@ func TestImportShowsItsProgress(t *testing.T) {
 
 func TestTaskLine(t *testing.T) {
 	t.Parallel()
-	running, problem := "running", "no \x1b[31mcolour"
+	queued, running, failed, completed, problem := "queued", "running", "failed", "completed", "no \x1b[31mcolour"
 	total := int64(10)
 	for want, task := range map[string]mail.Task{
 		"forgotten: 7 done, 0 changed":                                                                               {Done: 7},
 		"[###############...............] running: 5 of 10 done, 2 changed":                                          {State: &running, Total: &total, Done: 5, Changed: 2},
 		"[##############################] running: 12 of 10 done, 0 changed":                                         {State: &running, Total: &total, Done: 12},
 		`[..............................] running: 0 of 10 done, 0 changed, 1 problems, the last: no \x1b[31mcolour`: {State: &running, Total: &total, Problems: 1, LastProblem: &problem},
+		`queued: 0 done, 0 changed; it waits: no \x1b[31mcolour`:                                                     {State: &queued, LastProblem: &problem},
+		`completed: 0 done, 0 changed`:                                                                               {State: &completed, LastProblem: &problem, LastError: &problem},
+		`queued: 0 done, 0 changed; the last try failed: no \x1b[31mcolour`:                                          {State: &queued, LastError: &problem},
+		`failed: 0 done, 0 changed; the last try failed: no \x1b[31mcolour`:                                          {State: &failed, LastError: &problem},
 	} {
 		if got := taskLine(&task); got != want {
 			t.Errorf("%q, want %q", got, want)

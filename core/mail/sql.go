@@ -216,7 +216,7 @@ const (
 	sqlInsertTask = `INSERT INTO mail_tasks(id, kind, account_id, created_at, updated_at)
  SELECT ?1, ?2, ?3, c.ms, c.ms FROM db_clock AS c WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1) ON CONFLICT DO NOTHING`
 
-	sqlTaskProgress = `UPDATE mail_tasks SET total = coalesce(?, total), done = ?, changed = ?, problems = ?, last_problem = coalesce(?, last_problem),
+	sqlTaskProgress = `UPDATE mail_tasks SET total = coalesce(?, total), done = ?, changed = ?, problems = ?, last_problem = ?,
    position = ?, updated_at = c.ms FROM db_clock AS c WHERE id = ?`
 )
 

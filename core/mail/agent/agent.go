@@ -6,6 +6,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,9 +118,9 @@ func (a *Agent) mend(ctx context.Context) error {
 }
 
 // mailbox returns an account with its Maildir. A Maildir that is not there is
-// made on first use only: later its absence is an outage (a disk that is not
-// mounted), not a new mailbox.
-func (a *Agent) mailbox(ctx context.Context, accountID string, first bool) (*mail.Account, *maildir.Dir, error) {
+// made before the first sync only: later its absence is an outage (a disk that
+// is not mounted), not a new mailbox.
+func (a *Agent) mailbox(ctx context.Context, accountID string) (*mail.Account, *maildir.Dir, error) {
 	acc, err := a.store.Account(ctx, accountID)
 	if errors.Is(err, mail.ErrNotFound) {
 		return nil, nil, job.Fatal(err)
@@ -131,8 +132,14 @@ func (a *Agent) mailbox(ctx context.Context, accountID string, first bool) (*mai
 	if err != nil {
 		return nil, nil, job.Fatal(err)
 	}
+	var state struct {
+		LastSyncAt *job.Time `json:"last_sync_at"`
+	}
+	if err := json.Unmarshal(acc.State, &state); err != nil {
+		return nil, nil, job.Fatal(fmt.Errorf("account %s: its state does not decode", acc.ID))
+	}
 	dir, err := maildir.Open(cfg.Path)
-	if first && errors.Is(err, fs.ErrNotExist) {
+	if state.LastSyncAt == nil && errors.Is(err, fs.ErrNotExist) {
 		dir, err = maildir.Create(cfg.Path)
 	}
 	return acc, dir, err

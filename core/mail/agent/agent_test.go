@@ -360,7 +360,13 @@ func TestAnUnreadableMaildirIsShownAndHeals(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.run()
+	if _, err := r.store.PostMessage(t.Context(), r.account.ID, []byte("Subject: posted\n\nx")); err != nil {
+		t.Fatal(err)
+	}
 	r.state(func(s string) bool { return strings.Contains(s, "not a Maildir") })
+	r.until("the posted message waits", func() bool {
+		return r.count("SELECT count(*) FROM jobs WHERE type = 'message.ingest' AND claims > 0 AND state = 'queued' AND failures = 0") == 1
+	})
 	if _, err := os.Stat(r.dir.Path()); err == nil {
 		t.Error("a mailbox that was there before was made anew")
 	}
@@ -370,7 +376,7 @@ func TestAnUnreadableMaildirIsShownAndHeals(t *testing.T) {
 	if _, _, err := r.dir.Deliver("1.a.host", []byte("Subject: x\n\ny")); err != nil {
 		t.Fatal(err)
 	}
-	r.settled(1)
+	r.settled(2)
 }
 
 // state waits until the account's state says what is wanted.

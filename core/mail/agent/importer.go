@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/mail"
@@ -31,7 +32,15 @@ type importer struct {
 }
 
 func (a *Agent) importMail(ctx context.Context, j *worker.Job[job.ImportPayload]) (any, error) {
-	acc, dir, err := a.mailbox(ctx, j.Payload.AccountID, true)
+	task, err := a.store.Task(ctx, j.ID())
+	if err != nil {
+		return nil, err
+	}
+	im := &importer{Agent: a, job: j, task: task}
+	acc, dir, err := a.mailbox(ctx, j.Payload.AccountID)
+	if isOutage(err) {
+		return nil, im.wait(ctx, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -42,24 +51,20 @@ func (a *Agent) importMail(ctx context.Context, j *worker.Job[job.ImportPayload]
 	if acc.Paused {
 		return nil, job.Snooze(a.cfg.SyncInterval)
 	}
-	task, err := a.store.Task(ctx, j.ID())
-	if err != nil {
-		return nil, err
-	}
+	im.dir, im.queue = dir, cfg.Queue
 	src, err := source.Open(j.Payload.Path, j.Payload.Format, cfg.Path, mail.MaxMessage)
-	if errors.Is(err, source.ErrUnknown) {
-		return nil, job.Fatal(err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, unreadable(err)
 	}
-	im := &importer{Agent: a, job: j, task: task, dir: dir, queue: cfg.Queue}
 	if task.Total == nil {
 		total, err := src.Total(ctx)
 		if err != nil {
-			return nil, err
+			return nil, unreadable(err)
 		}
 		task.Total = &total
+	}
+	if task.Problems == 0 {
+		task.LastProblem = nil // why an earlier run waited
 	}
 	if len(task.Resume()) == 0 { // a source without positions is read from its start
 		task.Done, task.Problems = 0, 0
@@ -73,7 +78,17 @@ func (a *Agent) importMail(ctx context.Context, j *worker.Job[job.ImportPayload]
 	case errors.Is(err, errDeliver) && isOutage(err):
 		return nil, im.wait(ctx, err)
 	}
-	return nil, err
+	return nil, unreadable(err)
+}
+
+// unreadable ends an import whose source is not there, is not mail or may not be
+// read: somebody has to see that now, and can have it go on with a retry.
+func unreadable(err error) error {
+	missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+	if errors.Is(err, source.ErrUnknown) || missing && !errors.Is(err, errDeliver) {
+		return job.Fatal(err)
+	}
+	return err
 }
 
 var errDeliver = errors.New("the account's mailbox does not take the mail")

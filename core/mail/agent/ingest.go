@@ -33,7 +33,7 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 			err = job.Snooze(a.cfg.SyncInterval)
 		}
 	}()
-	acc, dir, err := a.mailbox(ctx, p.AccountID, p.Posted)
+	acc, dir, err := a.mailbox(ctx, p.AccountID)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/postroom/postroom/core/job"
@@ -22,16 +20,10 @@ func (a *Agent) sync(ctx context.Context, j *worker.Job[job.SyncPayload]) (any, 
 	if err != nil {
 		return nil, err
 	}
-	var state struct {
-		LastSyncAt *job.Time `json:"last_sync_at"`
-	}
-	if err := json.Unmarshal(acc.State, &state); err != nil {
-		return nil, job.Fatal(fmt.Errorf("account %s: its state does not decode", acc.ID))
-	}
 	if acc.Paused {
 		return nil, job.Snooze(a.cfg.SyncInterval)
 	}
-	_, dir, err := a.mailbox(ctx, acc.ID, state.LastSyncAt == nil)
+	_, dir, err := a.mailbox(ctx, acc.ID)
 	if err != nil {
 		return nil, a.syncFailed(ctx, acc.ID, err)
 	}

@@ -443,7 +443,7 @@ func TestMailIsImportedOnceFromEachKindOfSource(t *testing.T) {
 func TestAnImportGoesOnWhereItWasCutOff(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
-	const n = 250
+	const n, batch = 1100, 1000
 	var box bytes.Buffer
 	for i := range n {
 		fmt.Fprintf(&box, "From x@example.org Thu Jan  1 00:00:00 2026\nSubject: %d\n\nbody of %d\n\n", i, i)
@@ -452,15 +452,27 @@ func TestAnImportGoesOnWhereItWasCutOff(t *testing.T) {
 	if err := os.WriteFile(path, box.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// The account is paused in the commit that stores the first batch.
+	var b libsql.Batch
+	b.Exec("CREATE TRIGGER pausing AFTER INSERT ON messages WHEN (SELECT count(*) FROM messages) = " + fmt.Sprint(batch) + " BEGIN UPDATE accounts SET paused = 1; END")
+	if _, err := r.db.Write(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
 	task, _, err := r.store.Import(t.Context(), job.ImportPayload{AccountID: r.account.ID, Path: path, ApplyRules: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The first batch is stored; the second lies in the Maildir, unrecorded.
-	stop := r.run()
-	r.until("some are in", func() bool { return r.count("SELECT count(*) FROM messages") >= 100 })
-	stop()
 	r.run()
+	r.until("the import has stopped", func() bool {
+		return r.count("SELECT count(*) FROM jobs WHERE type = 'mail.import' AND state = 'queued' AND claims > 0") == 1
+	})
+	if got, err := r.store.Task(t.Context(), task.ID); err != nil || got.Done != batch || len(r.files()) != batch {
+		t.Errorf("%+v, %v; %d files", got, err, len(r.files()))
+	}
+	off := false
+	if _, err := r.store.UpdateAccount(t.Context(), r.account.ID, mail.AccountChange{Paused: &off}); err != nil {
+		t.Fatal(err)
+	}
 	done := r.ends(task.ID)
 	if done.Changed != n || done.Done != n {
 		t.Errorf("%+v", done)
@@ -468,6 +480,70 @@ func TestAnImportGoesOnWhereItWasCutOff(t *testing.T) {
 	r.settled(n)
 	if got := len(r.files()); got != n {
 		t.Errorf("%d files", got)
+	}
+}
+
+// What is not there, is no mail or may not be read fails an import at once and
+// says why; a mailbox that is away is waited for.
+func TestAnImportSaysWhyItCannotGoOn(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.run()
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte("no mail"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closed := filepath.Join(dir, "closed")
+	if err := os.WriteFile(closed, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{filepath.Join(dir, "none"): "no such file", text: "neither a Maildir", dir: "neither a Maildir", closed: "permission denied"} {
+		if _, err := os.ReadFile(closed); err == nil && path == closed {
+			continue // who runs this may read every file
+		}
+		task, _, err := r.store.Import(t.Context(), job.ImportPayload{AccountID: r.account.ID, Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.until("the import of "+path+" has failed", func() bool {
+			task, err = r.store.Task(t.Context(), task.ID)
+			return err != nil || *task.State == string(job.Failed)
+		})
+		if err != nil || !strings.Contains(*task.LastError, want) {
+			t.Errorf("%s: %+v, %v", path, task, err)
+		}
+	}
+	if n := r.count("SELECT coalesce(max(claims), 0) FROM jobs WHERE type = 'mail.import'"); n != 1 {
+		t.Errorf("an import was tried %d times", n)
+	}
+
+	away := r.dir.Path() + ".away"
+	r.until("the first sync is over", func() bool {
+		return r.count("SELECT count(*) FROM accounts WHERE state_json->>'last_sync_at' IS NOT NULL") == 1
+	})
+	if err := os.Rename(r.dir.Path(), away); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(text, []byte("From x\nSubject: a\n\nx\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	task, _, err := r.store.Import(t.Context(), job.ImportPayload{AccountID: r.account.ID, Path: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.until("the import says why it waits", func() bool {
+		task, err = r.store.Task(t.Context(), task.ID)
+		return err != nil || task.LastProblem != nil && *task.State == string(job.Queued)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, r.dir.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if task = r.ends(task.ID); task.Changed != 1 || task.LastProblem != nil {
+		t.Errorf("%+v", task)
 	}
 }
 

@@ -34,7 +34,10 @@ func FuzzNames(f *testing.F) {
 		f.Add("1.a.host", "Archive", "R", flags, true)
 	}
 	f.Fuzz(func(t *testing.T, name, folder, add, remove string, isNew bool) {
-		d := setup(t)
+		d, err := Create(filepath.Join(quickDir(t), "Mail"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		sub := "cur"
 		if isNew {
 			sub = "new"
@@ -47,7 +50,7 @@ func FuzzNames(f *testing.F) {
 			return // none that this file system takes
 		}
 		var found []Entry
-		err := d.Scan(t.Context(), func(e Entry) error { found = append(found, e); return nil })
+		err = d.Scan(t.Context(), func(e Entry) error { found = append(found, e); return nil })
 		var left *ScanError
 		switch {
 		case name[0] == '.':

@@ -112,11 +112,25 @@ func Open(path string) (*Dir, error) {
 }
 
 // Create makes what is missing of the Maildir at path, parents included, and
-// opens it. On an existing Maildir it changes nothing.
+// opens it. On an existing Maildir it changes nothing. A folder that holds other
+// things, and nothing of a Maildir, is refused: somebody meant another one.
 func Create(path string) (*Dir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("maildir: create %q: %w", path, err)
+	}
+	other := false
+	err = readNames(abs, func(name string) error {
+		switch {
+		case name == "tmp" || name == "new" || name == "cur":
+			return errFound
+		case name[0] != '.' && name != "lost+found":
+			other = true
+		}
+		return nil
+	})
+	if err == nil && other {
+		return nil, fmt.Errorf("maildir: create %q: it has neither new/ nor cur/ and is not empty: %w", path, ErrNotMaildir)
 	}
 	for _, sub := range []string{"tmp", "new", "cur"} {
 		if err := makeDirs(filepath.Join(abs, sub)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,22 @@ func TestOpen(t *testing.T) {
 			}
 			if info.Mode().Perm() != 0o700 {
 				t.Errorf("%q has mode %v", sub, info.Mode().Perm())
+			}
+		}
+	})
+	t.Run("create refuses a folder of other things", func(t *testing.T) {
+		t.Parallel()
+		for name, refused := range map[string]bool{"Inbox": true, "notes.txt": true, "lost+found": false, ".Sent": false, "cur": false, "tmp": false} {
+			path := t.TempDir()
+			if err := os.Mkdir(filepath.Join(path, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Create(path)
+			if refused != errors.Is(err, ErrNotMaildir) || !refused && err != nil {
+				t.Errorf("beside %s: %v", name, err)
+			}
+			if _, err := os.Stat(filepath.Join(path, "new")); refused != errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("new/ beside %s: %v", name, err)
 			}
 		}
 	})

@@ -127,9 +127,11 @@ func unquoteFrom(line []byte) []byte {
 
 // statusFlags reads the flags that mail programs keep in the header.
 func statusFlags(raw []byte) string {
-	head, _, _ := bytes.Cut(raw, []byte("\n\n"))
 	flags := ""
-	for line := range bytes.Lines(head[:min(len(head), 64<<10)]) {
+	for line := range bytes.Lines(raw[:min(len(raw), 64<<10)]) {
+		if len(bytes.TrimRight(line, "\r\n")) == 0 {
+			break // the header is over
+		}
 		name, value, _ := strings.Cut(string(bytes.TrimSpace(line)), ":")
 		for _, known := range []struct{ header, letter, flag string }{
 			{"status", "R", "S"}, {"x-status", "A", "R"}, {"x-status", "F", "F"}, {"x-status", "D", "T"}, {"x-status", "T", "D"},

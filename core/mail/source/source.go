@@ -63,7 +63,11 @@ func Open(path, format, own string, max int64) (Source, error) {
 		}
 		return folders{dir: dir, inPlace: same(path, own), max: max}, nil
 	case format == "eml" && info.IsDir():
-		return emls{path, max}, nil
+		root, err := filepath.EvalSymlinks(path) // a walk does not follow a link, not even its root
+		if err != nil {
+			return nil, fmt.Errorf("import: %w", err)
+		}
+		return emls{root, max}, nil
 	case format == "mbox" && info.Mode().IsRegular():
 		return openMbox(path, max)
 	}
@@ -80,8 +84,23 @@ func look(path string, info fs.FileInfo) string {
 	if _, err := maildir.Open(path); err == nil {
 		return "maildir"
 	}
-	return "eml"
+	if holdsEml(path) {
+		return "eml"
+	}
+	return ""
 }
+
+// holdsEml says whether there is anything to be read in a folder.
+func holdsEml(path string) bool {
+	root, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	err = emls{path: root}.walk(context.Background(), func(string, string, error) error { return errAny })
+	return err != nil
+}
+
+var errAny = errors.New("there is something")
 
 func same(a, b string) bool {
 	x, errX := os.Stat(a)
@@ -153,36 +172,41 @@ type emls struct {
 	max  int64
 }
 
-func (s emls) walk(ctx context.Context, fn func(rel, path string) error) error {
-	return filepath.WalkDir(s.path, func(path string, d fs.DirEntry, err error) error {
+// walk calls fn for each .eml file, and with a problem for each folder that
+// cannot be listed.
+func (s emls) walk(ctx context.Context, fn func(rel, path string, problem error) error) error {
+	return filepath.WalkDir(s.path, func(path string, d fs.DirEntry, problem error) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && path == s.path:
-			return err
-		case err != nil || !d.Type().IsRegular() || !strings.EqualFold(filepath.Ext(path), ".eml"):
+		case problem != nil && path == s.path:
+			return problem
+		case problem == nil && (!d.Type().IsRegular() || !strings.EqualFold(filepath.Ext(path), ".eml")):
 			return nil
 		}
 		rel, err := filepath.Rel(s.path, path)
 		if err != nil {
 			return err
 		}
-		return fn(rel, path)
+		return fn(rel, path, problem)
 	})
 }
 
 func (s emls) Total(ctx context.Context) (int64, error) {
 	var n int64
-	return n, s.walk(ctx, func(string, string) error { n++; return nil })
+	return n, s.walk(ctx, func(string, string, error) error { n++; return nil })
 }
 
 func (s emls) Read(ctx context.Context, after []byte, fn func(Item) error) error {
-	return s.walk(ctx, func(rel, path string) error {
+	return s.walk(ctx, func(rel, path string, problem error) error {
 		if len(after) > 0 && order(rel) <= order(string(after)) {
 			return nil
 		}
-		it := Item{Position: []byte(rel)}
-		if it.Raw, it.Problem = readFile(path, s.max); it.Problem == nil {
+		it := Item{Position: []byte(rel), Problem: problem}
+		if it.Problem == nil {
+			it.Raw, it.Problem = readFile(path, s.max)
+		}
+		if it.Problem == nil {
 			it.Unique = byContent(it.Raw)
 		}
 		return fn(it)

@@ -73,6 +73,7 @@ func TestMboxMessagesAreCutWhereTheyBegin(t *testing.T) {
 		"a level of quoting is taken away":    {from + "A: a\n\n>From x\n>>From y\n> From z\n", `"A: a\n\nFrom x\n>From y\n> From z\n" `},
 		"flags":                               {from + "A: a\nStatus: RO\nX-Status: AFTD\n\nStatus: no\n", `"A: a\nStatus: RO\nX-Status: AFTD\n\nStatus: no\n" SRFTD`},
 		"flags in the text are none":          {from + "A: a\n\nStatus: R\n", `"A: a\n\nStatus: R\n" `},
+		"nor with the line ends of Windows":   {strings.ReplaceAll(from+"A: a\n\nStatus: R\n", "\n", "\r\n"), `"A: a\r\n\r\nStatus: R\r\n" `},
 		"a message that is empty":             {from + "\n" + from + "B: b\n", "problem: the message before byte 47 is empty\n" + `"B: b\n" `},
 		"a message that is too large":         {from + strings.Repeat("x", 101) + "\n\n" + from + "B: b\n", "problem: the message before byte 149 is larger than 100 bytes\n" + `"B: b\n" `},
 		"a line longer than any buffer":       {from + strings.Repeat("x", 200<<10) + "\n\n" + from + "B: b\n", "problem: the message before byte 204848 is larger than 100 bytes\n" + `"B: b\n" `},
@@ -143,6 +144,42 @@ func TestEmlFilesAreReadInOrderAndNothingElse(t *testing.T) {
 	}
 }
 
+// A link to a folder is as good as the folder; one of its folders that cannot be
+// listed is a problem, not silence.
+func TestAFolderOfEmlFilesBehindALinkAndOneThatIsClosed(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	write(t, filepath.Join(root, "a.eml"), "a")
+	write(t, filepath.Join(root, "closed/b.eml"), "b")
+	write(t, filepath.Join(root, "d.eml"), "d")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	if got := texts(read(t, open(t, link, ""), nil)); got != "\"a\" \n\"b\" \n\"d\" " {
+		t.Errorf("through a link: %s", got)
+	}
+	closed := filepath.Join(root, "closed")
+	if err := os.Chmod(closed, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(closed, 0o700) }) //nolint:gosec // a folder that is removed now
+	if _, err := os.ReadDir(closed); err == nil {
+		t.Skip("who runs this may list every folder")
+	}
+	s := open(t, root, "")
+	items := read(t, s, nil)
+	if got := texts(items); !strings.HasPrefix(got, "\"a\" \nproblem: open "+closed) || !strings.HasSuffix(got, "\n\"d\" ") {
+		t.Errorf("got %s", got)
+	}
+	if total, err := s.Total(t.Context()); err != nil || total != 3 {
+		t.Errorf("total %d, %v", total, err)
+	}
+	if got := texts(read(t, s, items[1].Position)); got != "\"d\" " {
+		t.Errorf("after the problem: %s", got)
+	}
+}
+
 func TestAMaildirKeepsFoldersNamesAndFlags(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join(t.TempDir(), "Maildir")
@@ -179,6 +216,11 @@ func TestWhatIsNoSourceIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	text := write(t, filepath.Join(dir, "text"), "no mbox")
 	box := write(t, filepath.Join(dir, "box"), "From x\nA: b\n")
+	eml := filepath.Dir(write(t, filepath.Join(t.TempDir(), "a.eml"), "x"))
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(eml, link); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := maildir.Create(filepath.Join(dir, "Maildir")); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +231,7 @@ func TestWhatIsNoSourceIsRefused(t *testing.T) {
 		{filepath.Join(dir, "none"), "", fs.ErrNotExist},
 		{text, "", ErrUnknown}, {text, "mbox", ErrUnknown}, {text, "eml", ErrUnknown}, {text, "maildir", ErrUnknown},
 		{dir, "mbox", ErrUnknown}, {dir, "maildir", ErrUnknown}, {os.DevNull, "", ErrUnknown},
-		{box, "", nil}, {box, "mbox", nil}, {dir, "", nil}, {dir, "eml", nil}, {filepath.Join(dir, "Maildir"), "", nil}, {filepath.Join(dir, "Maildir"), "eml", nil},
+		{box, "", nil}, {box, "mbox", nil}, {dir, "", ErrUnknown}, {dir, "eml", nil}, {eml, "", nil}, {link, "", nil}, {filepath.Join(dir, "Maildir"), "", nil}, {filepath.Join(dir, "Maildir"), "eml", nil},
 	} {
 		if _, err := Open(test.path, test.format, "", 100); !errors.Is(err, test.want) {
 			t.Errorf("%s as %q: %v, want %v", test.path, test.format, err, test.want)
