@@ -43,6 +43,7 @@ func TestActions(t *testing.T) {
 	f.post(path, `{"action_type":"move"}`).problem(400, "invalid", "parameters.folder")
 	f.post(path, `{"action_type":"move","parameters":{"folder":"../x"}}`).problem(400, "invalid", "parameters.folder")
 	f.post(path, `{"action_type":"snooze","parameters":{"for":"1h","until":"2030-01-01T00:00:00Z"}}`).problem(400, "invalid", "parameters.until")
+	f.post(path, `{"action_type":"snooze","parameters":{"until":"2020-01-01T00:00:00Z"}}`).problem(400, "invalid", "parameters.until")
 	f.post(path, `{"action_type":"snooze","parameters":{"until":"soon"}}`).problem(400, "invalid", "parameters.until")
 	f.post(path, `{"action_type":"apply_label","parameters":{"label":7}}`).problem(400, "invalid", "parameters.label")
 	f.post("/v1/messages/"+unknownID+"/actions", `{"action_type":"star"}`).problem(404, "not_found", "")

@@ -32,7 +32,7 @@ func actionsAdd(c *call, flags *flag.FlagSet) action {
 			a, err := s.CreateAction(ctx, args[0], args[1], job.Payload(p))
 			switch {
 			case err != nil:
-				return err
+				return asFlags(err)
 			case *asJSON:
 				return c.printJSON(a)
 			}

@@ -60,9 +60,11 @@ func TestActions(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"add", aMessage, "explode"}, exitWrong, "action_type: unknown"},
-		{[]string{"add", aMessage, "move"}, exitWrong, "parameters.folder: missing"},
+		{[]string{"add", aMessage, "explode"}, exitWrong, "TYPE: unknown"},
+		{[]string{"add", aMessage, "move"}, exitWrong, "-folder: missing"},
 		{[]string{"add", aMessage, "archive", "-folder", "x"}, exitWrong, "archive has no parameters"},
+		{[]string{"add", aMessage, "snooze", "-until", "2020-01-01T00:00:00Z"}, exitWrong, "-until: lies in the past"},
+		{[]string{"add", aMessage, "snooze", "-until", "soon"}, exitWrong, "-until: a time such as"},
 		{[]string{"add", "x", "archive"}, exitFailed, "not found"},
 		{[]string{"add", aMessage}, exitWrong, "TYPE is missing"},
 		{[]string{"approve", snooze.ID}, exitFailed, "the action's status does not allow this"},

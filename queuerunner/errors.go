@@ -80,10 +80,13 @@ func asFlags(err error) error {
 		return err
 	}
 	field := strings.TrimPrefix(invalid.Field, "config.") // of an account
+	field = strings.TrimPrefix(field, "parameters.")      // of an action
 	name := "-" + strings.ReplaceAll(field, "_", "-")
 	switch field {
 	case "type", "schedule", "scope", "name":
 		name = strings.ToUpper(field)
+	case "action_type":
+		name = "TYPE"
 	case "idempotency_key":
 		name = "-key"
 	}

@@ -196,6 +196,13 @@ func (s *Store) CreateAction(ctx context.Context, messageID, actionType string, 
 		return nil, fmt.Errorf("message %s: %w", messageID, ErrNotFound)
 	}
 	accountID := res[0].Rows[0].Str(0)
+	var p ActionParameters
+	if err := json.Unmarshal(parameters, &p); err != nil {
+		return nil, fmt.Errorf("create action: %w", err)
+	}
+	if until, err := time.Parse(time.RFC3339, p.Until); err == nil && until.UnixMilli() <= res[0].Rows[0].Int(1) {
+		return nil, invalid("parameters.until", "lies in the past")
+	}
 	queueName, err := s.queueOf(ctx, accountID)
 	if err != nil {
 		return nil, err

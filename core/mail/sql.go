@@ -91,7 +91,7 @@ const sqlUnknown = `SELECT e.key FROM json_each(?) AS e
  WHERE NOT EXISTS (SELECT 1 FROM job_keys AS k WHERE k.type = 'message.ingest' AND k.key = e.value) ORDER BY e.key`
 
 const (
-	sqlMessageAccount = `SELECT CAST(account_id AS BLOB) FROM messages WHERE id = ?`
+	sqlMessageAccount = `SELECT CAST(account_id AS BLOB), c.ms FROM messages, db_clock AS c WHERE id = ?`
 
 	sqlMessageID = `SELECT CAST(id AS BLOB) FROM messages WHERE account_id = ? AND provider_message_id = ?`
 
