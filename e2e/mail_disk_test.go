@@ -176,7 +176,9 @@ func TestAnImportThatDoesNotFitIsDoneLater(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	s.until("it is done", func() bool { return s.count(db, "SELECT count(*) FROM jobs WHERE type = 'mail.import' AND state = 'completed'") == 1 })
+	s.until("it is done", func() bool {
+		return s.count(db, "SELECT count(*) FROM jobs WHERE type = 'mail.import' AND state = 'completed'") == 1
+	})
 	if got := s.count(db, "SELECT count(*) FROM messages"); got != n {
 		t.Errorf("%d messages are stored", got)
 	}

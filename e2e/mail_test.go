@@ -180,3 +180,46 @@ func TestFourProcessesShareOneFile(t *testing.T) {
 		}
 	}
 }
+
+// An import whose runner is killed again and again ends all the same, with each
+// message once in the Maildir and once in the database.
+func TestAnImportOutlivesItsRunners(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	const n, batch = 2500, 1000
+	var box bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&box, "From x@example.org Thu Jan  1 00:00:00 2026\nSubject: number %d\n\nbody of %d\n\n", i, i)
+	}
+	path := filepath.Join(s.dir, "box")
+	if err := os.WriteFile(path, box.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	api := s.server()
+	runner := s.runner()
+	account := api.account()
+	db := s.open()
+	if r := api.postJSON("/v1/accounts/"+account+"/import", fmt.Sprintf(`{"path":%q}`, path)); r.status != http.StatusAccepted {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	for stored := int64(0); stored <= batch; stored += batch {
+		// At work on the next batch: some of it is delivered, none is stored.
+		s.until("a part of the next batch is delivered", func() bool {
+			delivered, _ := os.ReadDir(filepath.Join(s.maildir(), "cur")) // it is made by the import
+			return s.count(db, "SELECT count(*) FROM messages") >= stored && int64(len(delivered)) > stored
+		})
+		runner.kill()
+		runner = s.runner()
+	}
+	s.until("it is done", func() bool {
+		return s.count(db, "SELECT count(*) FROM jobs WHERE type = 'mail.import' AND state = 'completed'") == 1
+	})
+	t.Logf("the import's runner died %d times", s.count(db, "SELECT count(*) FROM job_runs AS r JOIN jobs AS j ON j.id = r.job_id WHERE j.type = 'mail.import' AND r.outcome = 'rescued'"))
+	if stored, files := s.count(db, "SELECT count(*) FROM messages"), len(s.files()); stored != n || files != n {
+		t.Errorf("%d messages and %d files, want %d", stored, files, n)
+	}
+	if done := s.count(db, "SELECT done FROM mail_tasks WHERE kind = 'mail.import'"); done != n {
+		t.Errorf("the task says that %d are done", done)
+	}
+	s.verified()
+}
