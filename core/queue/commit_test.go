@@ -3,6 +3,8 @@ package queue_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,16 +26,24 @@ type away struct {
 }
 
 func (d *away) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
+	return unsteady(d, func() ([]libsql.Result, error) { return d.DB.Write(ctx, b) })
+}
+
+func (d *away) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
+	return unsteady(d, func() ([]libsql.Row, error) { return d.DB.Merge(ctx, op, items...) })
+}
+
+func unsteady[T any](d *away, write func() (T, error)) (none T, err error) {
 	if !d.on.Load() {
-		return d.DB.Write(ctx, b)
+		return write()
 	}
 	n := d.writes.Add(1)
 	if n == 1 || d.forGood {
-		return nil, &libsql.Error{Class: libsql.Busy}
+		return none, &libsql.Error{Class: libsql.Busy}
 	}
-	res, err := d.DB.Write(ctx, b)
+	res, err := write()
 	if err == nil && n == 2 {
-		return nil, &libsql.Error{Class: libsql.Unknown}
+		return none, &libsql.Error{Class: libsql.Unknown}
 	}
 	return res, err
 }
@@ -54,26 +64,92 @@ func held(t *testing.T, db *away) (*queue.Queue, queue.Claimed) {
 
 func TestAHandOverOutlastsBusyErrorsAndLostReplies(t *testing.T) {
 	t.Parallel()
-	db := &away{DB: dbtest.Open(t)}
-	q, c := held(t, db)
-	var child string
-	filled := 0
-	err := q.Commit(t.Context(), c.Lease, json.RawMessage("1"), func(b *queue.Batch) {
-		filled++
-		child = b.Enqueue(job.New{Type: job.DebugEcho})
-	})
-	if err != nil || filled != 1 {
-		t.Fatalf("filled %d times, %v", filled, err)
+	for name, more := range map[string]func(*queue.Batch){
+		"of new jobs alone":    func(*queue.Batch) {},
+		"of other things, too": func(b *queue.Batch) { b.Exec("UPDATE queues SET paused = 0 WHERE name = 'none'") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := &away{DB: dbtest.Open(t)}
+			q, c := held(t, db)
+			var child string
+			filled := 0
+			err := q.Commit(t.Context(), c.Lease, json.RawMessage("1"), func(b *queue.Batch) {
+				filled++
+				child = b.Enqueue(job.New{Type: job.DebugEcho})
+				more(b)
+			})
+			if err != nil || filled != 1 {
+				t.Fatalf("filled %d times, %v", filled, err)
+			}
+			d, err := q.Detail(t.Context(), c.JobID)
+			if err != nil || d.State != job.Completed || len(d.Runs) != 1 || string(d.Result) != "1" {
+				t.Errorf("%+v, %v", d, err)
+			}
+			if j, err := q.Get(t.Context(), child); err != nil || j.ParentID == nil || *j.ParentID != c.JobID {
+				t.Errorf("the follow-up job: %+v, %v", j, err)
+			}
+			res, err := db.Read(t.Context(), libsql.Query("SELECT count(*) FROM jobs"))
+			if err != nil || res[0].Rows[0].Int(0) != 2 {
+				t.Errorf("%v, %v: want the job and one follow-up", res, err)
+			}
+		})
 	}
-	if d, err := q.Detail(t.Context(), c.JobID); err != nil || d.State != job.Completed || len(d.Runs) != 1 {
-		t.Errorf("%+v, %v", d, err)
+}
+
+// Hand-overs of many runs share their statements: who has lost the lease
+// stores nothing, and the others do not notice.
+func TestHandOversThatShareTheirStatements(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Open(t)
+	q := queue.New(db, system.Real{}, job.Known())
+	const n = 4
+	for range n {
+		if _, err := q.Enqueue(t.Context(), job.New{Type: job.DebugEcho}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := q.Get(t.Context(), child); err != nil {
-		t.Errorf("the follow-up job: %v", err)
+	c, err := q.Claim(t.Context(), queue.ClaimRequest{Runner: "r", Token: "short", Types: []string{job.DebugEcho}, Limit: n, Lease: time.Minute})
+	if err != nil || len(c.Jobs) != n {
+		t.Fatalf("claimed %d, %v", len(c.Jobs), err)
 	}
-	res, err := db.Read(t.Context(), libsql.Query("SELECT count(*) FROM jobs"))
-	if err != nil || res[0].Rows[0].Int(0) != 2 {
-		t.Errorf("%v, %v: want the job and one follow-up", res, err)
+	change := func(sql string, id string) {
+		var b libsql.Batch
+		b.Exec(sql, id)
+		if _, err := db.Write(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("UPDATE jobs SET lease_token = 'another' WHERE id = ?", c.Jobs[1].JobID)
+	change("UPDATE jobs SET state = 'queued', lease_expires_at = NULL, lease_token = NULL WHERE id = ?", c.Jobs[2].JobID)
+	together := queue.New(dbtest.Gather(db, n), system.Real{}, job.Known())
+	follow := make([][]string, n)
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i, j := range c.Jobs {
+		all.Go(func() {
+			errs[i] = together.Commit(t.Context(), j.Lease, json.RawMessage(`"done"`), func(b *queue.Batch) {
+				for range 3 - i {
+					follow[i] = append(follow[i], b.Enqueue(job.New{Type: job.DebugEcho, Payload: json.RawMessage(`{"t":"[\"]"}`), Delay: time.Hour}))
+				}
+			})
+		})
+	}
+	all.Wait()
+	for i, j := range c.Jobs {
+		lost := i == 1 || i == 2
+		if errors.Is(errs[i], queue.ErrLeaseLost) != lost || !lost && errs[i] != nil {
+			t.Errorf("%d: %v", i, errs[i])
+		}
+		d, err := q.Detail(t.Context(), j.JobID)
+		if err != nil || (d.State == job.Completed) == lost || (string(d.Result) == `"done"`) == lost {
+			t.Errorf("%d: %+v, %v", i, d, err)
+		}
+		for _, id := range follow[i] {
+			if _, err := q.Get(t.Context(), id); errors.Is(err, queue.ErrNotFound) != lost {
+				t.Errorf("%d: follow-up: %v", i, err)
+			}
+		}
 	}
 }
 

@@ -314,8 +314,11 @@ const (
 
 // completeItem is the item of opComplete.
 func (l Lease) completeItem(result json.RawMessage) []byte {
-	return job.Payload(fmt.Sprintf("%s%-*s%s", l.JobID, TokenLength, l.Token, result))
+	return job.Payload(l.text() + string(result))
 }
+
+// text is the lease as items have it.
+func (l Lease) text() string { return fmt.Sprintf("%s%-*s", l.JobID, TokenLength, l.Token) }
 
 // finishItem is the item of opFinish.
 func (l Lease) finishItem(o Outcome) []byte {
@@ -363,8 +366,9 @@ func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, erro
 	}
 }
 
-// Commit completes the run together with whatever fill records, in one batch:
-// all of it happens or none. While the database is away it tries again until
+// Commit completes the run together with whatever fill records: all of it
+// happens or none. Where that is nothing but new jobs, without a key, an id or
+// others to come after, it shares its statements with other runs. While the database is away it tries again until
 // ctx ends. It is safe to repeat after a lost reply.
 func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fill func(*Batch)) error {
 	if err := job.CheckJSON("result", orNull(result)); err != nil {
@@ -374,10 +378,18 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 	b.parent = l.JobID
 	l.Guard(&b.Batch)
 	fill(b)
+	if b.problem == nil && len(b.plain) == b.Len()-1 {
+		return q.insist(ctx, func() error { return q.handOver(ctx, l, result, b.plain) })
+	}
 	b.Exec(opComplete.Stmts[0], "["+string(l.completeItem(result))+"]")
 	// The batch is recorded once, so that the ids it made stay true.
+	return q.insist(ctx, func() error { return q.commit(ctx, l, b) })
+}
+
+// insist repeats a call while the database is away, until ctx ends.
+func (q *Queue) insist(ctx context.Context, call func() error) error {
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := q.commit(ctx, l, b)
+		err := call()
 		if !libsql.Transient(err) || ctx.Err() != nil {
 			return err
 		}
@@ -389,6 +401,25 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 			return err
 		}
 	}
+}
+
+// handOver completes the run and stores the jobs that follow it, together with
+// what other runs hand over.
+func (q *Queue) handOver(ctx context.Context, l Lease, result json.RawMessage, jobs []item) error {
+	for i := range jobs {
+		jobs[i].Lease = l.text()
+	}
+	rows, err := q.db.Merge(ctx, opHandOver, append(texts(jobs), l.completeItem(result))...)
+	if err == nil && rows[len(jobs)] != nil {
+		err = ErrLeaseLost
+	}
+	if err != nil {
+		return fmt.Errorf("commit job %s: %w", l.JobID, err)
+	}
+	if len(jobs) > 0 {
+		q.stored(ctx, len(jobs))
+	}
+	return nil
 }
 
 // commit applies a hand-over. A guard that fails may mean that an earlier try

@@ -85,7 +85,7 @@ func TestQueryPlans(t *testing.T) {
 		{"cron guard", sqlCronGuard, []any{"n", "r", 1}, false},
 		{"cron tick", sqlCronTick, []any{1, 1, "k", "r", "n"}, false},
 	}
-	for _, op := range []*libsql.Op{opEnqueue, opEnqueueShown, opEnqueueNew, opEnqueueNewShown, opHeartbeat, opComplete, opFinish, opSnooze} {
+	for _, op := range []*libsql.Op{opEnqueue, opEnqueueShown, opEnqueueNew, opEnqueueNewShown, opHeartbeat, opComplete, opHandOver, opFinish, opSnooze} {
 		for i, sql := range op.Stmts {
 			list = append(list, statement{op.Name + string(rune('1'+i)), sql, []any{"[]"}, op == opEnqueue || op == opEnqueueShown})
 		}

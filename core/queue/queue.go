@@ -117,6 +117,7 @@ type item struct {
 	Trace    *string `json:"trace,omitempty"`
 	After    []after `json:"after,omitempty"`
 	Fail     *string `json:"fail,omitempty"`
+	Lease    string  `json:"lease,omitempty"` // of the run that it follows: see opHandOver
 }
 
 // after is a job that an item comes after: see sqlAfter.
@@ -413,6 +414,7 @@ type Batch struct {
 	ctx     context.Context //nolint:containedctx // carries the trace into the follow-up jobs
 	parent  string
 	jobs    map[string]after // stored by this batch
+	plain   []item           // those of them that nothing is asked about
 	problem error
 }
 
@@ -444,6 +446,7 @@ func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 		return n.ID, 0
 	}
 	if fresh && !asks {
+		b.plain = append(b.plain, it)
 		b.Exec(opEnqueueNew.Stmts[0], "["+string(job.Payload(it))+"]")
 		return n.ID, 0
 	}

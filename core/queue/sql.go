@@ -52,7 +52,7 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	 WHERE e.nth = 1 AND e.value->>'key' IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id')
 	 ORDER BY e.key ON CONFLICT DO NOTHING`,
 
-	insertJobs + `
+	insertJobs(`true`) + `
 	 LEFT JOIN job_keys AS k ON k.type = n.type AND k.key = n.key
 	 WHERE n.key IS NULL OR k.job_id = n.id
 	 ORDER BY n.pos ON CONFLICT(id) DO NOTHING`,
@@ -76,13 +76,15 @@ func enqueueAnswer(more string) string {
 // opEnqueueNew is opEnqueue for jobs without a key, an id of their caller's or
 // others to come after: there is nothing to ask about them.
 var opEnqueueNew = &libsql.Op{Name: "enqueue new", Stmts: []string{
-	insertJobs + ` WHERE true ON CONFLICT(id) DO NOTHING`,
+	insertJobs(`true`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,
 }}
 
 // opEnqueueNewShown is opEnqueueNew with the answer of opEnqueueShown.
 var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Stmts: []string{opEnqueueNew.Stmts[0], enqueueAnswer(`, ` + jobColumns)}}
 
-const insertJobs = `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
+// insertJobs stores those items for which the condition holds.
+func insertJobs(condition string) string {
+	return `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
    payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
  SELECT n.id, n.type, n.queue, 'queued', n.prio, n.max, n.nb,
    iif(n.fail IS NOT NULL OR n.nb > n.ms OR n.limited, NULL, n.ms - n.prio * 30000),
@@ -94,7 +96,8 @@ const insertJobs = `INSERT INTO jobs(id, type, queue, state, priority, max_attem
          e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
          e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
          e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
-       FROM json_each(?) AS e, db_clock AS c) AS n`
+       FROM json_each(?) AS e, db_clock AS c WHERE ` + condition + `) AS n`
+}
 
 // Guards of an enqueue that is not one merged item. The first refuses an id
 // that belongs to a job of another type, the second a job to come after that
@@ -299,6 +302,14 @@ var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`SELECT e.key FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
 	 WHERE coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0) = 0`,
 }}
+
+// opHandOver completes runs and stores the jobs that follow them. Its items are
+// opComplete's, which are texts, and before each of them those of its jobs,
+// which are opEnqueueNew's with the lease of the run they follow.
+var opHandOver = &libsql.Op{Name: "hand over", Stmts: append([]string{
+	insertJobs(`e.type = 'object' AND EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = substr(e.value->>'lease', 1, 36)
+	   AND j.lease_token = rtrim(substr(e.value->>'lease', 37)) AND j.state = 'running')`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,
+}, opComplete.Stmts...)}
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,
 // snoozed, handed_back), d (ms), err, stack. The row of

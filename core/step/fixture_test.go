@@ -190,32 +190,32 @@ func (r *run) dying(ctx context.Context, n int, after bool) context.Context {
 // faulty is a database with the faults of its callers' plans.
 type faulty struct{ libsql.DB }
 
-func (f faulty) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
+func (f faulty) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
 	p, _ := ctx.Value(planKey{}).(*plan)
 	if p == nil {
-		return f.DB.Write(ctx, b)
+		return f.DB.Merge(ctx, op, items...)
 	}
 	p.mu.Lock()
 	p.writes++
 	it, has := p.faults[p.writes]
 	p.mu.Unlock()
 	if !has {
-		return f.DB.Write(ctx, b)
+		return f.DB.Merge(ctx, op, items...)
 	}
 	if !it.after {
 		if err := it.act(); err != nil {
 			return nil, err
 		}
-		return f.DB.Write(ctx, b)
+		return f.DB.Merge(ctx, op, items...)
 	}
-	res, err := f.DB.Write(ctx, b)
+	rows, err := f.DB.Merge(ctx, op, items...)
 	if err != nil {
 		return nil, err
 	}
 	if err := it.act(); err != nil {
 		return nil, err
 	}
-	return res, nil
+	return rows, nil
 }
 
 func (f faulty) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {

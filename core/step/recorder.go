@@ -202,15 +202,14 @@ func (c *call) record(ctx context.Context, outcome job.StepOutcome, result json.
 
 // recordNow is record, but heeds the context.
 func (c *call) recordNow(ctx context.Context, outcome job.StepOutcome, result json.RawMessage, stepErr error) error {
-	took := c.cfg.System.Now().Sub(c.start)
-	return c.write(ctx, sqlRecord, c.cfg.Lease.JobID, c.name, c.cfg.Run, string(outcome), took.Milliseconds(), textOrNil(result), errorOrNil(stepErr))
+	return c.write(ctx, opRecord, outcome, result, stepErr)
 }
 
 // resolve is record for an effect whose intent is recorded.
 func (c *call) resolve(ctx context.Context, outcome job.StepOutcome, result json.RawMessage, stepErr error) error {
 	ctx, stop := c.lasting(ctx)
 	defer stop()
-	return c.write(ctx, sqlResolve, c.cfg.Lease.JobID, c.name, string(outcome), textOrNil(result), errorOrNil(stepErr))
+	return c.write(ctx, opResolve, outcome, result, stepErr)
 }
 
 // lasting returns a context that ends with the runner, not with the handler's.
@@ -220,36 +219,41 @@ func (c *call) lasting(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel() }
 }
 
-func textOrNil(v json.RawMessage) any {
-	if v == nil {
-		return nil
+// write asks for one op under the job's fence.
+func (c *call) write(ctx context.Context, op *libsql.Op, outcome job.StepOutcome, result json.RawMessage, stepErr error) error {
+	it := item{
+		JobID: c.cfg.Lease.JobID, Token: c.cfg.Lease.Token, Name: c.name, Run: c.cfg.Run, Outcome: outcome,
+		Took: c.cfg.System.Now().Sub(c.start).Milliseconds(), Result: string(result),
 	}
-	return string(v)
-}
-
-func errorOrNil(err error) any {
-	if err == nil {
-		return nil
+	if stepErr != nil {
+		why := job.RepairText(stepErr.Error(), maxError)
+		it.Error = &why
 	}
-	return []byte(job.RepairText(err.Error(), maxError))
-}
-
-// write applies one statement under the job's fence.
-func (c *call) write(ctx context.Context, sql string, args ...any) error {
-	var b libsql.Batch
-	c.cfg.Lease.Guard(&b)
-	b.Exec(sql, args...)
-	err := c.insist(ctx, func() error {
-		_, err := c.cfg.DB.Write(ctx, &b)
+	encoded := job.Payload(it)
+	var rows []libsql.Row
+	err := c.insist(ctx, func() (err error) {
+		rows, err = c.cfg.DB.Merge(ctx, op, encoded)
 		return err
 	})
-	if libsql.GuardIndex(err) == 0 {
+	if err == nil && rows[0] != nil {
 		err = queue.ErrLeaseLost
 	}
 	if err != nil {
 		return fmt.Errorf("record step %s: %w", c.name, err)
 	}
 	return nil
+}
+
+// item is what the ops take.
+type item struct {
+	JobID   string          `json:"id"`
+	Token   string          `json:"t"`
+	Name    string          `json:"name"`
+	Run     int64           `json:"run"`
+	Outcome job.StepOutcome `json:"o"`
+	Took    int64           `json:"ms"`
+	Result  string          `json:"result,omitempty"` // JSON; "" for none
+	Error   *string         `json:"err,omitempty"`
 }
 
 func (r *Recorder) read(ctx context.Context, s libsql.Stmt) ([]libsql.Row, error) {

@@ -1,29 +1,49 @@
 package step
 
-// All of the package's SQL. Every write stands behind the guard of the job's
-// lease, and each is safe to repeat.
+import "github.com/postroom/postroom/core/libsql"
+
 const (
 	// sqlLoad is how the steps of earlier runs stand, without their results,
 	// which may be a mebibyte each.
 	sqlLoad = `SELECT CAST(name AS BLOB), CAST(outcome AS BLOB), run FROM job_steps WHERE job_id = ?`
 
 	sqlStored = `SELECT CAST(result_json AS BLOB), error FROM job_steps WHERE job_id = ? AND name = ?`
+)
 
-	// sqlRecord writes down what this run does. A step that is done stays so.
-	// Arguments: 1 job, 2 name, 3 run, 4 outcome, 5 ms since it began, 6
-	// result, 7 error.
-	sqlRecord = `INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, result_json, error, created_at, updated_at)
- SELECT ?1, ?2, ?3, ?4, c.ms - ?5, iif(?4 = 'running', NULL, c.ms), ?6, ?7, c.ms, c.ms FROM db_clock AS c WHERE true
+// isHolder is true for the row j when the item e carries the token of its
+// claim and the job still runs.
+const isHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
+
+// lostLease answers for those items only whose lease is lost: nothing was
+// written for them.
+const lostLease = `SELECT e.key FROM json_each(?) AS e WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id' AND ` + isHolder + `)`
+
+// All of the package's writes. Each item stands behind the fence of its own
+// job's lease, and each is safe to repeat. Items: id, t, name, run, o
+// (outcome), ms (since it began), result (text), err.
+var (
+	// opRecord writes down what this run does. A step that is done stays so.
+	opRecord = &libsql.Op{Name: "record step", Stmts: []string{
+		`INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, result_json, error, created_at, updated_at)
+ SELECT j.id, e.value->>'name', e.value->>'run', e.value->>'o', c.ms - (e.value->>'ms'), iif(e.value->>'o' = 'running', NULL, c.ms),
+   e.value->>'result', CAST(e.value->>'err' AS BLOB), c.ms, c.ms
+ FROM json_each(?) AS e, db_clock AS c CROSS JOIN jobs AS j WHERE j.id = e.value->>'id' AND ` + isHolder + `
  ON CONFLICT(job_id, name) DO UPDATE SET run = excluded.run, outcome = excluded.outcome,
    started_at = iif(job_steps.outcome = 'running' AND job_steps.run = excluded.run, job_steps.started_at, excluded.started_at),
    finished_at = excluded.finished_at, result_json = excluded.result_json, error = excluded.error, updated_at = excluded.updated_at
- WHERE job_steps.outcome <> 'done'`
+ WHERE job_steps.outcome <> 'done'`,
+		lostLease,
+	}}
 
-	// sqlResolve writes down what is known of an effect whose intent is
+	// opResolve writes down what is known of an effect whose intent is
 	// recorded, in this run or an earlier one, which stays named. Only a
 	// result that cannot be read makes a step that is done uncertain.
-	// Arguments: 1 job, 2 name, 3 outcome, 4 result, 5 error.
-	sqlResolve = `UPDATE job_steps SET outcome = ?3, finished_at = iif(?3 = 'uncertain', NULL, c.ms),
-   result_json = ?4, error = ?5, updated_at = c.ms
- FROM db_clock AS c WHERE job_id = ?1 AND name = ?2 AND (outcome <> 'done' OR ?3 = 'uncertain')`
+	opResolve = &libsql.Op{Name: "resolve step", Stmts: []string{
+		`UPDATE job_steps AS s SET outcome = e.value->>'o', finished_at = iif(e.value->>'o' = 'uncertain', NULL, c.ms),
+   result_json = e.value->>'result', error = CAST(e.value->>'err' AS BLOB), updated_at = c.ms
+ FROM json_each(?) AS e, db_clock AS c CROSS JOIN jobs AS j
+ WHERE j.id = e.value->>'id' AND ` + isHolder + ` AND s.job_id = j.id AND s.name = e.value->>'name'
+   AND (s.outcome <> 'done' OR e.value->>'o' = 'uncertain')`,
+		lostLease,
+	}}
 )

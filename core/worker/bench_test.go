@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/step"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/worker"
 )
@@ -70,20 +72,58 @@ func BenchmarkEnqueue(b *testing.B) {
 
 func BenchmarkWorkNoOps(b *testing.B) {
 	for _, concurrency := range []int{10, 100, 500} {
-		b.Run(fmt.Sprintf("concurrency %d", concurrency), func(b *testing.B) {
-			q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
-			for left := b.N; left > 0; left -= 1000 {
-				store(b, q, min(left, 1000))
-			}
-			var done sync.WaitGroup
-			done.Add(b.N)
-			b.ResetTimer()
-			stop := work(b, q, concurrency, func(time.Time) { done.Done() })
-			done.Wait()
-			stop() // the drain waits until every completion is durable
-			perSecond(b, b.N, "jobs/s")
-		})
+		b.Run(fmt.Sprintf("concurrency %d", concurrency), func(b *testing.B) { workBacklog(b, concurrency, noOp) })
 	}
+}
+
+// BenchmarkSteps is jobs with three steps, and with a follow-up, beside no-ops.
+func BenchmarkSteps(b *testing.B) {
+	for _, concurrency := range []int{100, 500, 1000} {
+		for _, c := range []struct {
+			name    string
+			handler func(context.Context, *worker.Job[json.RawMessage]) (any, error)
+		}{{"no-ops", noOp}, {"three steps", threeSteps}, {"follow-up", followUp}} {
+			b.Run(fmt.Sprintf("%s, concurrency %d", c.name, concurrency), func(b *testing.B) { workBacklog(b, concurrency, c.handler) })
+		}
+	}
+}
+
+func noOp(context.Context, *worker.Job[json.RawMessage]) (any, error) { return nil, nil }
+
+func threeSteps(ctx context.Context, _ *worker.Job[json.RawMessage]) (any, error) {
+	for i := range 3 {
+		if _, err := step.Run(ctx, strconv.Itoa(i), func(context.Context) (int, error) { return i, nil }); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// followUp stores a job that is not worked.
+func followUp(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+	return nil, j.Commit(ctx, nil, func(b *queue.Batch) { b.Enqueue(job.New{Type: job.DebugSleep}) })
+}
+
+// workBacklog measures how fast b.N stored jobs are worked, to the end of
+// their last commit.
+func workBacklog(b *testing.B, concurrency int, handler func(context.Context, *worker.Job[json.RawMessage]) (any, error)) {
+	b.Helper()
+	q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+	for left := b.N; left > 0; left -= 1000 {
+		store(b, q, min(left, 1000))
+	}
+	var done sync.WaitGroup
+	done.Add(b.N)
+	before := processorTime(b)
+	b.ResetTimer()
+	stop := work(b, q, concurrency, func(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+		defer done.Done()
+		return handler(ctx, j)
+	})
+	done.Wait()
+	stop() // the drain waits until every completion is durable
+	perSecond(b, b.N, "jobs/s")
+	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/job")
 }
 
 // BenchmarkLog is what the log of transitions costs: from the enqueue to the
@@ -108,7 +148,7 @@ func BenchmarkLog(b *testing.B) {
 			for left := b.N; left > 0; left -= 1000 {
 				store(b, q, min(left, 1000))
 			}
-			stop := work(b, q, 500, func(time.Time) { done.Done() })
+			stop := work(b, q, 500, said(func(time.Time) { done.Done() }))
 			done.Wait()
 			stop()
 			perSecond(b, b.N, "jobs/s")
@@ -175,7 +215,7 @@ func measurePickup(b *testing.B, q *queue.Queue, enqueue func(i int)) {
 	b.Helper()
 	latencies := make(chan time.Duration, b.N)
 	asked := make(chan time.Time, b.N)
-	stop := work(b, q, 10, func(at time.Time) { latencies <- at.Sub(<-asked) })
+	stop := work(b, q, 10, said(func(at time.Time) { latencies <- at.Sub(<-asked) }))
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	b.ResetTimer()
@@ -203,16 +243,21 @@ func store(tb testing.TB, q *queue.Queue, n int) {
 	}
 }
 
-// work runs a worker whose handler does nothing but say when it started.
-func work(b *testing.B, q *queue.Queue, concurrency int, started func(time.Time)) (stop func()) {
+// said is a handler that does nothing but say when it started.
+func said(started func(time.Time)) func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+	return func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+		started(time.Now())
+		return nil, nil
+	}
+}
+
+// work runs a worker.
+func work(b *testing.B, q *queue.Queue, concurrency int, handler func(context.Context, *worker.Job[json.RawMessage]) (any, error)) (stop func()) {
 	b.Helper()
 	w, err := worker.New(q, zerolog.Nop(), worker.Config{
 		Runner: queue.Runner{ID: "bench", Host: "bench", Version: "bench"}, Concurrency: concurrency,
 		Lease: time.Minute, Heartbeat: 20 * time.Second, Poll: time.Second, DrainTimeout: time.Minute,
-	}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
-		started(time.Now())
-		return nil, nil
-	}))
+	}, worker.Bind(job.DebugEcho, handler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@ package dbtest
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,4 +52,51 @@ func OpenPath(t testing.TB, path string) libsql.DB {
 		}
 	})
 	return db
+}
+
+// Gather returns a database that lets callers of Merge wait until n have come,
+// all with one op, and merges their items together: as the writer does when
+// they happen to come at once.
+func Gather(db libsql.DB, n int) libsql.DB { return &gathering{DB: db, n: n} }
+
+type gathering struct {
+	libsql.DB
+
+	n       int
+	mu      sync.Mutex
+	waiting []*gathered
+}
+
+type gathered struct {
+	items [][]byte
+	rows  []libsql.Row
+	err   error
+	done  chan struct{}
+}
+
+func (g *gathering) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
+	mine := &gathered{items: items, done: make(chan struct{})}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, mine)
+	if len(g.waiting) == g.n {
+		var all [][]byte
+		for _, c := range g.waiting {
+			all = append(all, c.items...)
+		}
+		rows, err := g.DB.Merge(ctx, op, all...)
+		for _, c := range g.waiting {
+			if c.err = err; err == nil {
+				c.rows, rows = rows[:len(c.items)], rows[len(c.items):]
+			}
+			close(c.done)
+		}
+		g.waiting = nil
+	}
+	g.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.rows, mine.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -157,7 +157,7 @@ func (c *checker) fence(k *call, changes []change) {
 		}
 		if token, ok := lost[job]; ok {
 			c.violate("no write under an old token", job, "%s of %s under token %s changed %s: %s", k.op, k.proc.name, token, ch.table, ch.row)
-		} else if k.kind == "write" {
+		} else if k.kind == "write" || k.op == "Commit" {
 			for job, token := range lost {
 				c.violate("a lost lease lets nothing through", job, "%s of %s under token %s changed %s: %s", k.op, k.proc.name, token, ch.table, ch.row)
 			}

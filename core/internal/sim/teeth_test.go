@@ -23,10 +23,13 @@ var mutations = map[string]struct {
 		return &Mutation{SQL: replace("j.lease_token = e.value->>'t' AND j.state = 'running'", "true")}
 	}, []string{"no write under an old token"}},
 
-	"the guard of a batch is dropped": {func() *Mutation {
+	"the fence of steps and hand-overs is removed": {func() *Mutation {
 		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
-			if c.kind == "write" && i < len(c.held) {
-				return "SELECT ? IS ?"
+			switch {
+			case strings.HasPrefix(c.op, "step."):
+				return strings.ReplaceAll(sql, "j.lease_token = e.value->>'t' AND j.state = 'running'", "true")
+			case c.op == "Commit" && i == 0:
+				return strings.ReplaceAll(sql, "j.lease_token = rtrim(substr(e.value->>'lease', 37)) AND j.state = 'running'", "true")
 			}
 			return sql
 		}}
@@ -85,8 +88,8 @@ var mutations = map[string]struct {
 
 	"an intent is not stored": {func() *Mutation {
 		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
-			if args := c.stmts[i].Args; c.op == "step.Once" && len(args) == 7 && args[3] == "running" {
-				return "DELETE FROM job_steps WHERE false AND coalesce(?1, ?2, ?3, ?4, ?5, ?6, ?7) IS NULL"
+			if c.op == "step.Once" && c.kind == "merge" && i == 0 && strings.Contains(c.stmts[i].Args[0].(string), `"o":"running"`) {
+				return "DELETE FROM job_steps WHERE false AND ? IS NULL"
 			}
 			return sql
 		}}
