@@ -81,6 +81,7 @@ func Workloads() []Workload {
 	return []Workload{
 		{"enqueue-1", "enqueue, one caller, one job per call", enqueue(1, 1, 50)},
 		{"enqueue-64", "enqueue, 64 callers, one job per call", enqueue(64, 1, 10)},
+		{"enqueue-1000", "enqueue, 1,000 callers, one job per call", enqueue(1000, 1, 2)},
 		{"bulk", "enqueue, one caller, 1,000 jobs per call", enqueue(1, bulk, 1)},
 		{"work", "work a backlog of no-ops", work},
 		{"mixed", "16 callers enqueue one by one while the worker works", mixed},

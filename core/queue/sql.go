@@ -15,6 +15,10 @@ import (
 // claim and the job still runs.
 const isHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 
+// each is the items e of an op. The LIMIT keeps SQLite from putting json_each
+// in its place, which would write out the item's text for every mention of it.
+const each = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
+
 // place is where the row j stands in the claim order: the age of a job counts
 // from when it was stored or, if that is later, from when it becomes due.
 const place = `max(coalesce(j.not_before, 0), j.created_at) - j.priority * 30000`
@@ -82,7 +86,8 @@ var opEnqueueNew = &libsql.Op{Name: "enqueue new", Stmts: []string{
 // opEnqueueNewShown is opEnqueueNew with the answer of opEnqueueShown.
 var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Stmts: []string{opEnqueueNew.Stmts[0], enqueueAnswer(`, ` + jobColumns)}}
 
-// insertJobs stores those items for which the condition holds.
+// insertJobs stores those items for which the condition holds. The second LIMIT
+// is there for the same reason as the first: see each.
 func insertJobs(condition string) string {
 	return `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
    payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
@@ -96,7 +101,7 @@ func insertJobs(condition string) string {
          e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
          e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
          e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
-       FROM json_each(?) AS e, db_clock AS c WHERE ` + condition + `) AS n`
+       FROM ` + each + `, db_clock AS c WHERE ` + condition + ` LIMIT -1) AS n`
 }
 
 // Guards of an enqueue that is not one merged item. The first refuses an id

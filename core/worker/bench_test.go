@@ -72,7 +72,7 @@ func BenchmarkEnqueue(b *testing.B) {
 
 func BenchmarkWorkNoOps(b *testing.B) {
 	for _, concurrency := range []int{10, 100, 500} {
-		b.Run(fmt.Sprintf("concurrency %d", concurrency), func(b *testing.B) { workBacklog(b, concurrency, noOp) })
+		b.Run(fmt.Sprintf("concurrency %d", concurrency), func(b *testing.B) { workBacklog(b, dbtest.Open(b), concurrency, noOp) })
 	}
 }
 
@@ -83,7 +83,7 @@ func BenchmarkSteps(b *testing.B) {
 			name    string
 			handler func(context.Context, *worker.Job[json.RawMessage]) (any, error)
 		}{{"no-ops", noOp}, {"three steps", threeSteps}, {"follow-up", followUp}} {
-			b.Run(fmt.Sprintf("%s, concurrency %d", c.name, concurrency), func(b *testing.B) { workBacklog(b, concurrency, c.handler) })
+			b.Run(fmt.Sprintf("%s, concurrency %d", c.name, concurrency), func(b *testing.B) { workBacklog(b, dbtest.Open(b), concurrency, c.handler) })
 		}
 	}
 }
@@ -106,9 +106,9 @@ func followUp(ctx context.Context, j *worker.Job[json.RawMessage]) (any, error) 
 
 // workBacklog measures how fast b.N stored jobs are worked, to the end of
 // their last commit.
-func workBacklog(b *testing.B, concurrency int, handler func(context.Context, *worker.Job[json.RawMessage]) (any, error)) {
+func workBacklog(b *testing.B, db libsql.DB, concurrency int, handler func(context.Context, *worker.Job[json.RawMessage]) (any, error)) {
 	b.Helper()
-	q := queue.New(dbtest.Open(b), system.Real{}, job.Known())
+	q := queue.New(db, system.Real{}, job.Known())
 	for left := b.N; left > 0; left -= 1000 {
 		store(b, q, min(left, 1000))
 	}
@@ -124,6 +124,41 @@ func workBacklog(b *testing.B, concurrency int, handler func(context.Context, *w
 	stop() // the drain waits until every completion is durable
 	perSecond(b, b.N, "jobs/s")
 	b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(b.N), "cpu-µs/job")
+}
+
+// BenchmarkBesideHistory works no-ops on an empty database and beside two
+// million finished jobs, which have ten million rows: five each, with the run
+// and the log.
+func BenchmarkBesideHistory(b *testing.B) {
+	const finished, chunk = 2_000_000, 20_000
+	beside := dbtest.Open(b)
+	for from := 0; from < finished; from += chunk {
+		var fill libsql.Batch
+		fill.Exec(`INSERT INTO jobs(id, type, queue, state, claims, attempts, payload_json, result_json, created_at, updated_at, finished_at)
+		 WITH RECURSIVE i(n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM i WHERE n + 1 < ?2)
+		 SELECT printf('0193%04x-%04x-7000-8000-%012x', n >> 16, n & 65535, n * 7919), 'debug.echo', 'default', 'completed', 1, 1, ?3, '{"ok":true}',
+		   c.ms - 86400000 + n / 100, c.ms - 86400000 + n / 100, c.ms - 86400000 + n / 100 FROM i, db_clock AS c`, from, from+chunk, payload)
+		fill.Exec(`INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at)
+		 SELECT id, 1, 'bench', 'completed', created_at, finished_at, created_at FROM jobs WHERE seq > ?`, from)
+		fill.Exec(`INSERT INTO job_log(job, run, state, was, created_at)
+		 SELECT j.seq, 1, s.value, iif(s.value = 'running', 'queued', 'running'), j.created_at
+		 FROM jobs AS j, json_each('["running", "completed"]') AS s WHERE j.seq > ?`, from)
+		if _, err := beside.Write(b.Context(), &fill); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var counted libsql.Batch // as the claims would have done meanwhile
+	counted.Exec("UPDATE meta SET value = (SELECT max(seq) FROM job_log) WHERE key = 'log_counted_to'")
+	counted.Exec("INSERT INTO queue_counts(queue, state, jobs) VALUES ('default', 'completed', ?)", finished)
+	if _, err := beside.Write(b.Context(), &counted); err != nil {
+		b.Fatal(err)
+	}
+	empty := dbtest.Open(b)
+	b.ResetTimer()
+	for round := range 5 {
+		b.Run(fmt.Sprintf("empty, round %d", round), func(b *testing.B) { workBacklog(b, empty, 1000, noOp) })
+		b.Run(fmt.Sprintf("beside, round %d", round), func(b *testing.B) { workBacklog(b, beside, 1000, noOp) })
+	}
 }
 
 // BenchmarkLog is what the log of transitions costs: from the enqueue to the
