@@ -27,7 +27,7 @@ const lostLease = `SELECT e.key FROM ` + each + ` WHERE NOT EXISTS (SELECT 1 FRO
 // (outcome), ms (since it began), result (text), err.
 var (
 	// opRecord writes down what this run does. A step that is done stays so.
-	opRecord = &libsql.Op{Name: "record step", Stmts: []string{
+	opRecord = &libsql.Op{Name: "record step", Misses: true, Stmts: []string{
 		`INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, result_json, error, created_at, updated_at)
  SELECT j.id, e.value->>'name', e.value->>'run', e.value->>'o', c.ms - (e.value->>'ms'), iif(e.value->>'o' = 'running', NULL, c.ms),
    e.value->>'result', CAST(e.value->>'err' AS BLOB), c.ms, c.ms
@@ -42,7 +42,7 @@ var (
 	// opResolve writes down what is known of an effect whose intent is
 	// recorded, in this run or an earlier one, which stays named. Only a
 	// result that cannot be read makes a step that is done uncertain.
-	opResolve = &libsql.Op{Name: "resolve step", Stmts: []string{
+	opResolve = &libsql.Op{Name: "resolve step", Misses: true, Stmts: []string{
 		`UPDATE job_steps AS s SET outcome = e.value->>'o', finished_at = iif(e.value->>'o' = 'uncertain', NULL, c.ms),
    result_json = e.value->>'result', error = CAST(e.value->>'err' AS BLOB), updated_at = c.ms
  FROM ` + each + `, db_clock AS c CROSS JOIN jobs AS j
