@@ -139,7 +139,12 @@ func parseDate(v string) (time.Time, bool) {
 	if len(v) > 200 {
 		return time.Time{}, false
 	}
-	t, err := mail.ParseDate(v)
+	// What most mail has first: the standard library tries many layouts before
+	// this one, and makes an error for each.
+	t, err := time.Parse("Mon, 2 Jan 2006 15:04:05 -0700", v)
+	if err != nil {
+		t, err = mail.ParseDate(v)
+	}
 	if err != nil || namedZone(v) {
 		if loose, ok := parseLoose(v); ok {
 			t, err = loose, nil

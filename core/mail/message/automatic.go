@@ -49,9 +49,11 @@ func fromSystem(email string) bool {
 	return strings.HasPrefix(local, "mailer-daemon")
 }
 
+var noMarks = strings.NewReplacer("-", "", "_", "", ".", "")
+
 func isNoReply(email string) bool {
 	local, _, _ := strings.Cut(email, "@")
-	switch strings.NewReplacer("-", "", "_", "", ".", "").Replace(local) {
+	switch noMarks.Replace(local) {
 	case "noreply", "donotreply", "dontreply", "nepasrepondre", "neantworten":
 		return true
 	}

@@ -116,8 +116,8 @@ func (m *Message) readHeader(block []byte, limit int) header {
 		}
 	}
 	var found problems
-	values, err := enmime.ReadHeader(bufio.NewReader(io.MultiReader(
-		bytes.NewReader(block), strings.NewReader("\r\n\r\n"))), &found)
+	all := io.MultiReader(bytes.NewReader(block), strings.NewReader("\r\n\r\n"))
+	values, err := enmime.ReadHeader(bufio.NewReaderSize(all, min(len(block)+4, 4<<10)), &found)
 	if err != nil || found.n > 0 {
 		m.note("a header has lines that could not be read")
 	}
