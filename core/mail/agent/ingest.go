@@ -70,7 +70,7 @@ func (a *Agent) ingest(ctx context.Context, j *worker.Job[job.IngestPayload]) (r
 	}
 	m := message.Parse(raw)
 	id := a.q.NewID()
-	arrived := []mail.Arrival{{ID: id, Message: m, File: fileOf(entry), Time: fileTime(entry)}}
+	arrived := []mail.Arrival{{ID: id, Message: m, File: fileOf(entry), Time: entry.Time}}
 	return nil, a.store.StoreMessages(ctx, p.AccountID, cfg.Queue, arrived, func(record func(*queue.Batch)) error {
 		return j.Commit(ctx, map[string]any{"message_id": id, "notes": len(m.Notes)}, func(b *queue.Batch) {
 			record(b)

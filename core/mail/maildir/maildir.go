@@ -23,6 +23,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 var (
@@ -85,8 +86,10 @@ type Entry struct {
 	// Path is the file. It is a hint: another client may rename the file at
 	// any time, and every method looks the message up again when it has gone.
 	Path string
-	// Size is the file's size in bytes, or -1 from Scan, which does not stat.
+	// Size is the file's size in bytes, or -1 from Scan, which does not stat;
+	// Time is when it was last changed, or zero.
 	Size int64
+	Time time.Time
 }
 
 // Open checks that path is a Maildir. A missing tmp/ is no error: only

@@ -247,6 +247,6 @@ func stat(e *Entry) bool {
 	if err != nil {
 		return false
 	}
-	e.Size = info.Size()
+	e.Size, e.Time = info.Size(), info.ModTime()
 	return true
 }
