@@ -16,7 +16,7 @@ type conn struct {
 	native *native.Conn
 	file   fileID
 	role   role
-	large  bool // its cache is
+	large  bool // its cache and log are
 }
 
 // role is what a parked connection was set up for.
@@ -132,7 +132,7 @@ func (c *conn) pragmas(synchronous string) []string {
 	case migrateRole:
 		p = append(p, "PRAGMA query_only=OFF", "PRAGMA journal_mode=wal") // kept in the file from then on
 	default:
-		p = append(p, "PRAGMA query_only=OFF", usualCache, "PRAGMA journal_size_limit=67108864")
+		p = append(append(p, "PRAGMA query_only=OFF", "PRAGMA journal_size_limit=67108864"), usualRoom...)
 	}
 	return p
 }
@@ -168,23 +168,26 @@ func escapePath(path string) string {
 	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
 }
 
-// cache gives a writing connection its large cache or its usual one.
-func (c *conn) cache(large bool) {
+// room gives a writing connection a large cache and log or its usual ones.
+func (c *conn) room(large bool) {
 	if c.large == large {
 		return
 	}
-	pragma := usualCache
+	pragmas := usualRoom
 	if large {
-		pragma = largeCache
+		pragmas = largeRoom
 	}
-	if _, err := c.query(pragma); err == nil { // a failure costs time or memory only
-		c.large = large
+	for _, pragma := range pragmas {
+		if _, err := c.query(pragma); err != nil {
+			return // a failure costs memory or time only
+		}
 	}
+	c.large = large
 }
 
 // rest gives back the memory that nobody needs while all is quiet.
 func (c *conn) rest() {
-	c.cache(false)
+	c.room(false)
 	c.native.Forget()
 	_, _ = c.query("PRAGMA shrink_memory") // its page cache; a failure costs memory only
 }

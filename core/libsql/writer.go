@@ -14,11 +14,16 @@ const (
 	quietFor        = 10 * time.Second
 	// A commit of so much touches more pages than the usual cache holds: they
 	// would be written to the log, read again and written again before it ends.
+	// It also fills the usual log, so that each would be followed by folding it
+	// back, although the next one changes many of the same pages.
 	worthMoreCache = 1 << 20
 )
 
-// The writer's cache, usually and for large commits.
-const usualCache, largeCache = "PRAGMA cache_size=-8192", "PRAGMA cache_size=-32768"
+// The writer's cache and log, usually and for large commits.
+var (
+	usualRoom = []string{"PRAGMA cache_size=-8192", "PRAGMA wal_autocheckpoint=1000"}
+	largeRoom = []string{"PRAGMA cache_size=-32768", "PRAGMA wal_autocheckpoint=8000"}
+)
 
 // writer groups the batches of all callers of this process into commits. One
 // goroutine owns the writing connection; callers hand it recorded work and
@@ -99,7 +104,7 @@ func (w *writer) commitGroup() {
 		return
 	}
 	if size > worthMoreCache {
-		c.cache(true)
+		c.room(true)
 	}
 	home, err := w.f.settle(c)
 	statements := 0
