@@ -55,10 +55,24 @@ type Arrival struct {
 	File    File
 	Time    time.Time // of the file
 	Verdict *Verdict  // nil when the rules were not asked
+
+	made  []any     // its row, but for its id, account and thread
+	words [3]string // sender, subject and text, for the index of words
+}
+
+// Prepare makes what is stored of the message, which takes time and needs no
+// database: what is prepared while others are committed costs them no time.
+// The message's headers are let go; they are in what was made.
+func (a *Arrival) Prepare() {
+	m := a.Message
+	a.made = a.row()
+	a.words = [3]string{words(m.FromName + " " + m.FromEmail), words(m.Subject), words(m.Text(maxWords))}
+	m.Headers = nil
 }
 
 // StoreMessages stores messages, their threads and words, and what the rules
-// say about them. However many they are, it is a few statements. write applies
+// say about them. However many they are, it is a few statements; their ids
+// ascend, for that is fastest. write applies
 // a batch that begins with what record adds to it; it is called again when the
 // threads are no longer as they were when they were looked up.
 func (s *Store) StoreMessages(ctx context.Context, accountID, queueName string, list []Arrival, write func(record func(*queue.Batch)) error) error {
@@ -89,10 +103,13 @@ const threadLooks = 20
 func (s *Store) recordMessages(ctx context.Context, b *queue.Batch, accountID, queueName string, list []Arrival, t *threading) {
 	t.record(b, accountID, list)
 	rows, texts, ids := make([][]any, len(list)), make([][]any, len(list)), make([]string, len(list))
-	for i, a := range list {
-		m := a.Message
-		rows[i], ids[i] = a.row(accountID, t.of[i]), a.ID
-		texts[i] = []any{a.ID, words(m.FromName + " " + m.FromEmail), words(m.Subject), words(m.Text(maxWords))}
+	for i := range list {
+		a := &list[i]
+		if a.made == nil {
+			a.Prepare()
+		}
+		rows[i], ids[i] = append([]any{a.ID, accountID, t.of[i]}, a.made...), a.ID
+		texts[i] = []any{a.ID, a.words[0], a.words[1], a.words[2]}
 	}
 	insert(b, sqlInsertMessages, rows)
 	t.summarize(b)
@@ -119,8 +136,8 @@ func (a *Arrival) receivedOr(unknown int64) int64 {
 	return unknown
 }
 
-// row is the message's row, without the times.
-func (a *Arrival) row(accountID, thread string) []any {
+// row is the message's row, without what Prepare does not know and the times.
+func (a *Arrival) row() []any {
 	m := a.Message
 	var received, internal any
 	if !a.Time.IsZero() {
@@ -135,7 +152,7 @@ func (a *Arrival) row(accountID, thread string) []any {
 		Attachments: append([]message.Attachment{}, m.Attachments...), Notes: append([]string{}, m.Notes...),
 	}
 	return []any{
-		a.ID, accountID, thread, a.File.Unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
+		a.File.Unique, null(m.MessageID), null(m.FromEmail), blob(m.FromName),
 		addresses(m.To), addresses(m.Cc), addresses(m.Bcc), blob(m.Subject), blob(m.Snippet), received, internal,
 		string(job.Payload(m.Headers)), m.Size, hex.EncodeToString(m.SHA256[:]), string(job.Payload(raw)),
 		m.BodyPlain, m.BodyHTML, null(m.Automatic), a.File.dirHash(), a.File.nameHash(),

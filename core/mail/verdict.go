@@ -55,23 +55,32 @@ type MessageVerdict struct {
 	Verdict
 }
 
+// decision is what is stored of a verdict.
+type decision struct {
+	ActionType string          `json:"action_type"`
+	Parameters json.RawMessage `json:"parameters"`
+	RuleID     *string         `json:"rule_id"`
+	RuleName   *string         `json:"rule_name"`
+}
+
 // RecordVerdicts stores decisions, the actions they ask for and the jobs that
 // carry those out or give their approval up, and disables broken rules.
 func (s *Store) RecordVerdicts(ctx context.Context, b *queue.Batch, list []MessageVerdict) (actions int64) {
 	rows := make([][]any, len(list))
 	var wanted []actionRow
 	broken := map[string]string{}
+	ids := s.q.NewIDs(len(list))
 	for i, v := range list {
-		decision := map[string]any{"rule_id": nil, "rule_name": nil, "action_type": v.ActionType, "parameters": v.Parameters}
+		said := decision{ActionType: v.ActionType, Parameters: v.Parameters}
 		rationale := "no rule matched"
 		if v.RuleID != "" {
-			decision["rule_id"], decision["rule_name"] = v.RuleID, v.RuleName
+			said.RuleID, said.RuleName = &v.RuleID, &v.RuleName
 			rationale = "matched rule " + v.RuleName
 		}
 		asks := v.ActionType != "none" && s.policy.Asks(v.ActionType, certain, v.SafeMode)
-		id := s.q.NewID()
+		id := ids[i]
 		rows[i] = []any{
-			id, v.AccountID, v.MessageID, string(job.Payload(decision)), v.ActionType, certain, asks, []byte(rationale), v.RulesVersion,
+			id, v.AccountID, v.MessageID, string(job.Payload(said)), v.ActionType, certain, asks, []byte(rationale), v.RulesVersion,
 		}
 		if v.ActionType != "none" {
 			wanted = append(wanted, actionRow{

@@ -92,6 +92,18 @@ func (q *Queue) NewID() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
+// NewIDs returns n ids in ascending order. Rows with such ids are appended to
+// the indexes over them, and to the index of words, which writes out what it
+// has gathered whenever a row comes before the last.
+func (q *Queue) NewIDs(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = q.NewID()
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // Enqueued says what became of a request to store a job.
 type Enqueued struct {
 	ID        string `json:"id"`

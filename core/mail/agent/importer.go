@@ -158,12 +158,15 @@ func (im *importer) flush(ctx context.Context, end bool) error {
 			}
 		}
 		m := message.Parse(it.Raw)
-		a := mail.Arrival{ID: im.q.NewID(), Message: m, File: fileOf(entry), Time: fileTime(entry)}
+		a := mail.Arrival{Message: m, File: fileOf(entry), Time: fileTime(entry)}
 		if im.job.Payload.ApplyRules {
 			verdict := book.Judge(accountID, m)
 			a.Verdict = &verdict
 		}
 		arrived = append(arrived, a)
+	}
+	for i, id := range im.q.NewIDs(len(arrived)) {
+		arrived[i].ID = id
 	}
 	task := *im.task
 	task.Done += int64(len(im.items))

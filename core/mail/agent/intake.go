@@ -87,7 +87,12 @@ func (s *scan) read(ctx context.Context, entries []maildir.Entry) (list []mail.A
 		size += len(raw)
 		m := message.Parse(raw)
 		verdict := book.Judge(s.account.ID, m)
-		list = append(list, mail.Arrival{ID: s.agent.q.NewID(), Message: m, File: fileOf(at), Time: fileTime(at), Verdict: &verdict})
+		a := mail.Arrival{Message: m, File: fileOf(at), Time: at.Time, Verdict: &verdict}
+		a.Prepare()
+		list = append(list, a)
+	}
+	for i, id := range s.agent.q.NewIDs(len(list)) {
+		list[i].ID = id
 	}
 	return list, left, entries, nil
 }

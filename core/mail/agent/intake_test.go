@@ -53,6 +53,12 @@ func TestAMailboxThatIsThereComesInManyAtATime(t *testing.T) {
 	if m := found[0]; string(m.Labels) == "" || m.Decision == nil || r.place(m.ID) != (mail.Place{Flags: "S"}) {
 		t.Errorf("%+v", m)
 	}
+	// Rows in the order of their ids: else the index of words is written out again and again.
+	for _, table := range []string{"messages", "decisions"} {
+		if got := r.count("SELECT count(*) FROM " + table + " AS a JOIN " + table + " AS b ON b.rowid = a.rowid + 1 WHERE b.id < a.id"); got != 0 {
+			t.Errorf("%s: %d rows come before the one that was stored before them", table, got)
+		}
+	}
 	words, _, err := r.store.Messages(t.Context(), mail.MessageFilter{Query: `"body of 2345"`}, mail.PageOf{Limit: 10})
 	if err != nil || len(words) != 1 {
 		t.Errorf("%d found, %v", len(words), err)
