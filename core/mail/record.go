@@ -114,7 +114,7 @@ func (s *Store) recordMessages(ctx context.Context, b *queue.Batch, accountID, q
 	insert(b, sqlInsertMessages, rows)
 	t.summarize(b)
 	b.Exec(sqlInsertDocs, string(job.Payload(ids)))
-	insert(b, sqlInsertWords, texts)
+	insertAtOnce(b, sqlInsertWords, texts)
 	var verdicts []MessageVerdict
 	for _, a := range list {
 		if a.Verdict != nil {

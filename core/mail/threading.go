@@ -205,8 +205,20 @@ func threadIDs(m *message.Message, unique string) []string {
 	return ids[:min(len(ids), maxAncestors+2)]
 }
 
-// insert records a statement that inserts rows; %s in it is their values.
+// insert records statements that insert rows; %s in sql is their values. They
+// insert so many rows each that few different ones do for any number, which a
+// connection has compiled before.
 func insert(b *queue.Batch, sql string, rows [][]any) {
+	for _, n := range []int{64, 8, 1} {
+		for ; len(rows) >= n; rows = rows[n:] {
+			insertAtOnce(b, sql, rows[:n])
+		}
+	}
+}
+
+// insertAtOnce is insert with one statement. The index of words writes out what
+// it has gathered whenever another one begins.
+func insertAtOnce(b *queue.Batch, sql string, rows [][]any) {
 	if len(rows) == 0 {
 		return
 	}
