@@ -289,9 +289,9 @@ const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE r
 // token still holds, whether somebody wants the job canceled.
 var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	`UPDATE jobs AS j SET lease_expires_at = c.ms + (e.value->>'lease'), heartbeat_at = c.ms
-	 FROM json_each(?) AS e, db_clock AS c WHERE j.id = e.value->>'id' AND ` + isHolder,
+	 FROM ` + each + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + isHolder,
 	`SELECT e.key, coalesce(` + isHolder + `, 0), j.cancel_requested_at IS NOT NULL
-	 FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
+	 FROM ` + each + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
 // opComplete completes runs. An item is a text: the job's id, the token, filled
@@ -302,9 +302,9 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
 	   lease_expires_at = NULL, claimed_by = NULL, solo = 0
-	 FROM json_each(?) AS e, db_clock AS c
+	 FROM ` + each + `, db_clock AS c
 	 WHERE j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`,
-	`SELECT e.key FROM json_each(?) AS e LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
+	`SELECT e.key FROM ` + each + ` LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
 	 WHERE coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0) = 0`,
 }}
 
