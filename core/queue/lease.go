@@ -368,8 +368,9 @@ func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, erro
 
 // Commit completes the run together with whatever fill records: all of it
 // happens or none. Where that is nothing but new jobs, without a key, an id or
-// others to come after, it shares its statements with other runs. While the database is away it tries again until
-// ctx ends. It is safe to repeat after a lost reply.
+// others to come after, it shares its statements with other runs. While the
+// database is away it tries again until ctx ends. It is safe to repeat after a
+// lost reply.
 func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fill func(*Batch)) error {
 	if err := job.CheckJSON("result", orNull(result)); err != nil {
 		return err

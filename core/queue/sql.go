@@ -8,8 +8,7 @@ import (
 
 // Every statement that touches the queue's tables is here, in the order of
 // docs/lifecycle.md, which tells the transitions in words. TEXT goes out as
-// BLOB: the driver would guess dates in it. Statements that take the time ask
-// db_clock once.
+// BLOB: see libsql.Query. Statements that take the time ask db_clock once.
 
 // isHolder is true for the row j when the item e carries the token of its
 // claim and the job still runs.
