@@ -294,6 +294,16 @@ func list(files map[string]string) string {
 	return strings.Join(slices.Sorted(maps.Keys(files)), "\n")
 }
 
+// exec changes the database behind everybody's back.
+func (r *rig) exec(sql string, args ...any) {
+	r.Helper()
+	var b libsql.Batch
+	b.Exec(sql, args...)
+	if _, err := r.db.Write(r.Context(), &b); err != nil {
+		r.Fatal(err)
+	}
+}
+
 func (r *rig) count(sql string, args ...any) int64 {
 	r.Helper()
 	res, err := r.db.Read(r.Context(), libsql.Query(sql, args...))
@@ -536,11 +546,7 @@ func TestASnoozeIsChangedAndCalledOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := r.wake(ids["m2"])
-	var b libsql.Batch
-	b.Exec("UPDATE jobs SET not_before = 0 WHERE idempotency_key = ?", third.ID)
-	if _, err := r.db.Write(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	r.exec("UPDATE jobs SET not_before = 0 WHERE idempotency_key = ?", third.ID)
 	if a := r.ended(third.ID); a.Status != action.Canceled {
 		t.Errorf("the third wake is %s", a.Status)
 	}
@@ -574,11 +580,7 @@ func TestARestoreOfASnoozedMessageIsTakenBack(t *testing.T) {
 		t.Errorf("%+v", place)
 	}
 	// Its time comes.
-	var b libsql.Batch
-	b.Exec("UPDATE jobs SET not_before = 0 WHERE idempotency_key = ?", second.ID)
-	if _, err := r.db.Write(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	r.exec("UPDATE jobs SET not_before = 0 WHERE idempotency_key = ?", second.ID)
 	r.completed(second.ID)
 	// One that another program had put there slept for ever before, too.
 	r.undo(r.completed(r.act(ids["m1"], "restore", mail.ActionParameters{}).ID).ID)
@@ -748,11 +750,7 @@ func TestAnActionOutlastsADatabaseThatTakesNothing(t *testing.T) {
 	ids := r.put("cur/m0:2,S")
 	stop()
 	a := r.act(ids["m0"], "archive", mail.ActionParameters{})
-	var b libsql.Batch
-	b.Exec("UPDATE jobs SET max_attempts = 1 WHERE idempotency_key = ?", a.ID)
-	if _, err := r.db.Write(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	r.exec("UPDATE jobs SET max_attempts = 1 WHERE idempotency_key = ?", a.ID)
 	r.run()
 	a = r.completed(a.ID)
 	if n := r.count("SELECT failures FROM jobs WHERE idempotency_key = ?", a.ID); a.ErrorMessage != nil || n != 0 || len(tries) != 4 {
@@ -771,12 +769,8 @@ func TestTheStatusMachineIsEnforced(t *testing.T) {
 	stop()
 	for _, from := range action.Statuses {
 		for _, to := range action.Statuses {
-			var b libsql.Batch
-			b.Exec(`INSERT INTO actions(id, account_id, message_id, action_type, parameters_json, status, created_at, updated_at)
+			r.exec(`INSERT INTO actions(id, account_id, message_id, action_type, parameters_json, status, created_at, updated_at)
 				VALUES (?, ?, ?, 'star', '{}', ?, 0, 0)`, string(from+">"+to), r.account.ID, ids["m0"], string(from))
-			if _, err := r.db.Write(t.Context(), &b); err != nil {
-				t.Fatal(err)
-			}
 			var change libsql.Batch
 			change.Exec("UPDATE actions SET status = ? WHERE id = ?", string(to), string(from+">"+to))
 			_, err := r.db.Write(t.Context(), &change)

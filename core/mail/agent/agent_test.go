@@ -422,11 +422,7 @@ func TestARuleThatGoesBadIsDisabledAndStopsNothing(t *testing.T) {
 	r := setup(t)
 	r.rule(mail.NewRule{Name: "bad", Conditions: json.RawMessage(`{"op":"subject_regex","value":"x"}`), ActionType: "trash"})
 	r.rule(mail.NewRule{Name: "good", Conditions: json.RawMessage(`{"op":"subject_contains","value":"x"}`), ActionType: "star"})
-	var b libsql.Batch
-	b.Exec(`UPDATE deterministic_rules SET conditions_json = '{"op":"retired"}' WHERE name = ?`, []byte("bad"))
-	if _, err := r.db.Write(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	r.exec(`UPDATE deterministic_rules SET conditions_json = '{"op":"retired"}' WHERE name = ?`, []byte("bad"))
 	if _, _, err := r.dir.Deliver("1.a.host", []byte("Subject: x\n\ny")); err != nil {
 		t.Fatal(err)
 	}

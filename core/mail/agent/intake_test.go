@@ -240,15 +240,6 @@ func (r *rig) fill(n int) (names []string) {
 	return names
 }
 
-func (r *rig) exec(sql string) {
-	r.Helper()
-	var b libsql.Batch
-	b.Exec(sql)
-	if _, err := r.db.Write(r.Context(), &b); err != nil {
-		r.Fatal(err)
-	}
-}
-
 func measure(b *testing.B, work func()) {
 	b.Helper()
 	used := cpuTime(b)

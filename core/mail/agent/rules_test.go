@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/postroom/postroom/core/job"
-	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/action"
 )
@@ -129,11 +128,7 @@ func TestADryRunForeseesWhatHappens(t *testing.T) {
 	for i, place := range at {
 		p := mail.Place{New: strings.HasPrefix(place, "new/")}
 		_, p.Flags, _ = strings.Cut(place, ":2,")
-		var b libsql.Batch
-		b.Exec("UPDATE messages SET raw_json = json_patch(raw_json, ?) WHERE id = ?", string(job.Payload(p)), ids[fmt.Sprintf("m%d", i)])
-		if _, err := r.db.Write(t.Context(), &b); err != nil {
-			t.Fatal(err)
-		}
+		r.exec("UPDATE messages SET raw_json = json_patch(raw_json, ?) WHERE id = ?", string(job.Payload(p)), ids[fmt.Sprintf("m%d", i)])
 	}
 	n := 0
 	for _, typ := range action.Types {

@@ -453,11 +453,7 @@ func TestAnImportGoesOnWhereItWasCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The account is paused in the commit that stores the first batch.
-	var b libsql.Batch
-	b.Exec("CREATE TRIGGER pausing AFTER INSERT ON messages WHEN (SELECT count(*) FROM messages) = " + fmt.Sprint(batch) + " BEGIN UPDATE accounts SET paused = 1; END")
-	if _, err := r.db.Write(t.Context(), &b); err != nil {
-		t.Fatal(err)
-	}
+	r.exec("CREATE TRIGGER pausing AFTER INSERT ON messages WHEN (SELECT count(*) FROM messages) = " + fmt.Sprint(batch) + " BEGIN UPDATE accounts SET paused = 1; END")
 	task, _, err := r.store.Import(t.Context(), job.ImportPayload{AccountID: r.account.ID, Path: path, ApplyRules: true})
 	if err != nil {
 		t.Fatal(err)
@@ -676,11 +672,7 @@ func benchmarkSync(b *testing.B, n int) {
 	if err := os.Chtimes(filepath.Join(r.dir.Path(), "cur"), old, old); err != nil {
 		b.Fatal(err)
 	}
-	var batch libsql.Batch
-	batch.Exec("INSERT INTO threads(id, account_id, provider_thread_id, created_at, updated_at) VALUES ('t', ?, 't', 0, 0)", r.account.ID)
-	if _, err := r.db.Write(b.Context(), &batch); err != nil {
-		b.Fatal(err)
-	}
+	r.exec("INSERT INTO threads(id, account_id, provider_thread_id, created_at, updated_at) VALUES ('t', ?, 't', 0, 0)", r.account.ID)
 	for from := 0; from < n; from += 5000 {
 		var rows []map[string]any
 		for i := from; i < min(n, from+5000); i++ {

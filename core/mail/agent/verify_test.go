@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/agent"
 	"github.com/postroom/postroom/core/queue"
@@ -142,11 +141,7 @@ func TestVerifyNamesWhatIsWrongWithMail(t *testing.T) {
 				if arg == "" {
 					arg = acts[test.arg]
 				}
-				var b libsql.Batch
-				b.Exec(test.sql, arg)
-				if _, err := r.db.Write(t.Context(), &b); err != nil {
-					t.Fatal(err)
-				}
+				r.exec(test.sql, arg)
 			}
 			if test.disk != nil {
 				if err := test.disk(r.dir.Path()); err != nil {
