@@ -224,9 +224,8 @@ func (c *conn) query(query string, args ...any) (out []Row, err error) {
 // each runs a statement to its end or to fn's first error. The text of SQLite's
 // own answers is given as bytes.
 func (c *conn) each(query string, args []any, fn func([]string, []any) error) error {
-	told := strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "EXPLAIN")
 	var refused error
-	err := c.native.Query(query, args, told, func(columns []string, row []any) error {
+	err := c.native.Query(query, args, told(query), func(columns []string, row []any) error {
 		for i, v := range row {
 			switch v := v.(type) {
 			case string:
@@ -243,6 +242,11 @@ func (c *conn) each(query string, args []any, fn func([]string, []any) error) er
 		return classify("execute", err)
 	}
 	return err
+}
+
+// told says whether what a statement returns are SQLite's own words.
+func told(query string) bool {
+	return strings.HasPrefix(query, "PRAGMA") || strings.HasPrefix(query, "EXPLAIN")
 }
 
 // check runs a guard, whose rows nobody wants: only its error counts.

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/postroom/postroom/core/system"
 )
 
 // File is an embedded database: one writer, several readers.
@@ -359,6 +361,24 @@ func retry[T any](ctx context.Context, opt Options, call func() (T, error)) (T, 
 			return v, err
 		}
 		delay = min(2*delay, opt.RetryMax)
+	}
+}
+
+// Insist repeats a call for as long as its error is transient and the context
+// lasts: what must be written is, however long the database is away.
+func Insist(ctx context.Context, sys system.System, call func() error) error {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := call()
+		if !Transient(err) || ctx.Err() != nil {
+			return err
+		}
+		t := sys.NewTimer(wait)
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
 	}
 }
 

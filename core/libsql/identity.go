@@ -2,12 +2,13 @@ package libsql
 
 import (
 	"errors"
-	"github.com/postroom/postroom/core/libsql/internal/native"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/postroom/postroom/core/libsql/internal/native"
 )
 
 // fileID is what a path means at one moment. An open descriptor keeps the

@@ -1,8 +1,6 @@
 package libsql
 
 import (
-	"strings"
-
 	"github.com/postroom/postroom/core/libsql/internal/hrana"
 )
 
@@ -197,12 +195,11 @@ func stepResult(s Stmt, r hrana.Result) (Result, error) {
 	if !s.rows {
 		return Result{Changes: r.Changes}, nil
 	}
-	told := strings.HasPrefix(s.SQL, "PRAGMA") || strings.HasPrefix(s.SQL, "EXPLAIN")
 	out := Result{Rows: make([]Row, len(r.Rows))}
 	for i, row := range r.Rows {
 		for k, v := range row {
 			if text, ok := v.(string); ok {
-				if !told {
+				if !told(s.SQL) {
 					return Result{}, textError(r.Columns[k])
 				}
 				row[k] = []byte(text)

@@ -72,9 +72,9 @@ func (a *Arrival) Prepare() {
 
 // StoreMessages stores messages, their threads and words, and what the rules
 // say about them. However many they are, it is a few statements; their ids
-// ascend, for that is fastest. write applies
-// a batch that begins with what record adds to it; it is called again when the
-// threads are no longer as they were when they were looked up.
+// ascend, for that is fastest. write applies a batch that begins with what
+// record adds to it; it is called again when the threads are no longer as they
+// were when they were looked up.
 func (s *Store) StoreMessages(ctx context.Context, accountID, queueName string, list []Arrival, write func(record func(*queue.Batch)) error) error {
 	if len(list) == 0 {
 		return write(func(*queue.Batch) {})

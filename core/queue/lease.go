@@ -376,41 +376,21 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 		return err
 	}
 	b := q.NewBatch(ctx)
-	b.parent = l.JobID
+	b.parent, b.lease = l.JobID, l.text()
 	l.Guard(&b.Batch)
 	fill(b)
 	if b.problem == nil && len(b.plain) == b.Len()-1 {
-		return q.insist(ctx, func() error { return q.handOver(ctx, l, result, b.plain) })
+		return libsql.Insist(ctx, q.sys, func() error { return q.handOver(ctx, l, result, b.plain) })
 	}
 	b.Exec(opComplete.Stmts[0], "["+string(l.completeItem(result))+"]")
 	// The batch is recorded once, so that the ids it made stay true.
-	return q.insist(ctx, func() error { return q.commit(ctx, l, b) })
-}
-
-// insist repeats a call while the database is away, until ctx ends.
-func (q *Queue) insist(ctx context.Context, call func() error) error {
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := call()
-		if !libsql.Transient(err) || ctx.Err() != nil {
-			return err
-		}
-		t := q.sys.NewTimer(wait)
-		select {
-		case <-t.C():
-		case <-ctx.Done():
-			t.Stop()
-			return err
-		}
-	}
+	return libsql.Insist(ctx, q.sys, func() error { return q.commit(ctx, l, b) })
 }
 
 // handOver completes the run and stores the jobs that follow it, together with
 // what other runs hand over.
-func (q *Queue) handOver(ctx context.Context, l Lease, result json.RawMessage, jobs []item) error {
-	for i := range jobs {
-		jobs[i].Lease = l.text()
-	}
-	rows, err := q.db.Merge(ctx, opHandOver, append(texts(jobs), l.completeItem(result))...)
+func (q *Queue) handOver(ctx context.Context, l Lease, result json.RawMessage, jobs [][]byte) error {
+	rows, err := q.db.Merge(ctx, opHandOver, slices.Concat(jobs, [][]byte{l.completeItem(result)})...)
 	if err == nil && rows[len(jobs)] != nil {
 		err = ErrLeaseLost
 	}

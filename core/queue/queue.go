@@ -426,7 +426,8 @@ type Batch struct {
 	ctx     context.Context //nolint:containedctx // carries the trace into the follow-up jobs
 	parent  string
 	jobs    map[string]after // stored by this batch
-	plain   []item           // those of them that nothing is asked about
+	lease   string           // of the run they follow, where that is completed with them
+	plain   [][]byte         // the items of those of them that nothing is asked about
 	problem error
 }
 
@@ -458,8 +459,10 @@ func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 		return n.ID, 0
 	}
 	if fresh && !asks {
-		b.plain = append(b.plain, it)
-		b.Exec(opEnqueueNew.Stmts[0], "["+string(job.Payload(it))+"]")
+		it.Lease = b.lease
+		plain := job.Payload(it)
+		b.plain = append(b.plain, plain)
+		b.Exec(opEnqueueNew.Stmts[0], "["+string(plain)+"]")
 		return n.ID, 0
 	}
 	return n.ID, inArrays([]item{it})[0].record(&b.Batch, opEnqueue, len(n.After) > 0)

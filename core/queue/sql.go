@@ -10,13 +10,13 @@ import (
 // docs/lifecycle.md, which tells the transitions in words. TEXT goes out as
 // BLOB: see libsql.Query. Statements that take the time ask db_clock once.
 
-// isHolder is true for the row j when the item e carries the token of its
-// claim and the job still runs.
-const isHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
+// IsHolder is true for the row j of jobs when the item e carries the token of
+// its claim (t) and the job still runs: the fence of every op.
+const IsHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 
-// each is the items e of an op. The LIMIT keeps SQLite from putting json_each
+// Items is the items e of an op. The LIMIT keeps SQLite from putting json_each
 // in its place, which would write out the item's text for every mention of it.
-const each = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
+const Items = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
 
 // place is where the row j stands in the claim order: the age of a job counts
 // from when it was stored or, if that is later, from when it becomes due.
@@ -86,7 +86,7 @@ var opEnqueueNew = &libsql.Op{Name: "enqueue new", Stmts: []string{
 var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Stmts: []string{opEnqueueNew.Stmts[0], enqueueAnswer(`, ` + jobColumns)}}
 
 // insertJobs stores those items for which the condition holds. The second LIMIT
-// is there for the same reason as the first: see each.
+// is there for the same reason as the first: see Items.
 func insertJobs(condition string) string {
 	return `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
    payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
@@ -100,7 +100,7 @@ func insertJobs(condition string) string {
          e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
          e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
          e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
-       FROM ` + each + `, db_clock AS c WHERE ` + condition + ` LIMIT -1) AS n`
+       FROM ` + Items + `, db_clock AS c WHERE ` + condition + ` LIMIT -1) AS n`
 }
 
 // Guards of an enqueue that is not one merged item. The first refuses an id
@@ -288,9 +288,9 @@ const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE r
 // token still holds, whether somebody wants the job canceled.
 var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	`UPDATE jobs AS j SET lease_expires_at = c.ms + (e.value->>'lease'), heartbeat_at = c.ms
-	 FROM ` + each + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + isHolder,
-	`SELECT e.key, coalesce(` + isHolder + `, 0), j.cancel_requested_at IS NOT NULL
-	 FROM ` + each + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
+	 FROM ` + Items + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + IsHolder,
+	`SELECT e.key, coalesce(` + IsHolder + `, 0), j.cancel_requested_at IS NOT NULL
+	 FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
 // opComplete completes runs. An item is a text: the job's id, the token, filled
@@ -301,9 +301,9 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
 	   lease_expires_at = NULL, claimed_by = NULL, solo = 0
-	 FROM ` + each + `, db_clock AS c
+	 FROM ` + Items + `, db_clock AS c
 	 WHERE j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`,
-	`SELECT e.key FROM ` + each + ` LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
+	`SELECT e.key FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
 	 WHERE coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0) = 0`,
 }}
 
@@ -330,7 +330,7 @@ var finishStatements = []string{
 	        ELSE e.value->>'o' END,
 	   j.claimed_at, c.ms, c.ms, CAST(e.value->>'err' AS BLOB), CAST(e.value->>'stack' AS BLOB)
 	 FROM json_each(?) AS e, db_clock AS c JOIN jobs AS j ON j.id = e.value->>'id'
-	 WHERE ` + isHolder,
+	 WHERE ` + IsHolder,
 
 	`UPDATE jobs AS j SET
 	   state = CASE r.outcome WHEN 'failed' THEN 'failed' WHEN 'canceled' THEN 'canceled' ELSE 'queued' END,
@@ -344,7 +344,7 @@ var finishStatements = []string{
 	   last_error = iif(r.outcome IN ('failed', 'retried'), r.error, j.last_error),
 	   lease_expires_at = NULL, claimed_by = NULL, updated_at = r.finished_at
 	 FROM json_each(?) AS e, job_runs AS r
-	 WHERE j.id = e.value->>'id' AND r.job_id = j.id AND r.run = j.claims AND ` + isHolder,
+	 WHERE j.id = e.value->>'id' AND r.job_id = j.id AND r.run = j.claims AND ` + IsHolder,
 
 	`DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
 	   (SELECT j.type, j.idempotency_key, j.id FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id'
@@ -361,7 +361,7 @@ var opFinish = &libsql.Op{Name: "finish", Stmts: finishStatements}
 // and of the log what oldLog leaves.
 var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
 	`DELETE FROM job_runs WHERE outcome = 'snoozed' AND (job_id, run) IN
-	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + isHolder + `)`,
+	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + IsHolder + `)`,
 	`UPDATE meta SET value = CAST(max(CAST(meta.value AS INTEGER), o.seq) AS TEXT) FROM (SELECT max(seq) AS seq FROM (` + oldLog + `)) AS o
 	 WHERE meta.key = 'log_pruned_to' AND o.seq IS NOT NULL`,
 	`DELETE FROM job_log WHERE seq IN (` + oldLog + `)`,
@@ -372,7 +372,7 @@ var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
 const oldLog = `SELECT l.seq FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id'
    CROSS JOIN job_log AS l ON l.seq IN (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq LIMIT 10)
    WHERE l.created_at < (SELECT ms FROM db_clock) - 3600000
-   AND l.seq <= min(` + countedTo + `, (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100)) AND ` + isHolder
+   AND l.seq <= min(` + countedTo + `, (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100)) AND ` + IsHolder
 
 // sqlGuard raises an error unless the token still holds the job.
 const sqlGuard = `SELECT length(json(iif(EXISTS (

@@ -19,12 +19,6 @@ import (
 // maxError is how much of an error's text is kept, in bytes.
 const maxError = 16 << 10
 
-// Waits between tries to reach a database that is away.
-const (
-	firstWait   = 20 * time.Millisecond
-	longestWait = time.Second
-)
-
 // Config is what a recorder stands on. All fields are required.
 type Config struct {
 	DB        libsql.DB
@@ -231,7 +225,7 @@ func (c *call) write(ctx context.Context, op *libsql.Op, outcome job.StepOutcome
 	}
 	encoded := job.Payload(it)
 	var rows []libsql.Row
-	err := c.insist(ctx, func() (err error) {
+	err := libsql.Insist(ctx, c.cfg.System, func() (err error) {
 		rows, err = c.cfg.DB.Merge(ctx, op, encoded)
 		return err
 	})
@@ -258,7 +252,7 @@ type item struct {
 
 func (r *Recorder) read(ctx context.Context, s libsql.Stmt) ([]libsql.Row, error) {
 	var rows []libsql.Row
-	err := r.insist(ctx, func() error {
+	err := libsql.Insist(ctx, r.cfg.System, func() error {
 		res, err := r.cfg.DB.Read(ctx, s)
 		if err == nil {
 			rows = res[0].Rows
@@ -266,21 +260,4 @@ func (r *Recorder) read(ctx context.Context, s libsql.Stmt) ([]libsql.Row, error
 		return err
 	})
 	return rows, err
-}
-
-// insist repeats a call while the database is away, until the context ends.
-func (r *Recorder) insist(ctx context.Context, call func() error) error {
-	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		err := call()
-		if !libsql.Transient(err) || ctx.Err() != nil {
-			return err
-		}
-		t := r.cfg.System.NewTimer(wait)
-		select {
-		case <-t.C():
-		case <-ctx.Done():
-			t.Stop()
-			return err
-		}
-	}
 }

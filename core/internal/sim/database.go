@@ -322,7 +322,8 @@ func joinItems(items [][]byte) []byte {
 }
 
 // caller names the function of queue or step that the call belongs to: the
-// outermost one, for the call may be made deep inside.
+// outermost one, for the call may be made deep inside, and again and again by
+// libsql.Insist.
 func caller() string {
 	var pcs [24]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
@@ -330,7 +331,7 @@ func caller() string {
 	for {
 		f, more := frames.Next()
 		of := strings.Contains(f.Function, "/core/queue.") || strings.Contains(f.Function, "/core/step.")
-		if inside && !of {
+		if inside && !of && !strings.HasSuffix(f.Function, "/core/libsql.Insist") {
 			return name
 		}
 		if of {

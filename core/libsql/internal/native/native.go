@@ -385,8 +385,8 @@ func cString(s string) *C.char {
 	return (*C.char)(unsafe.Pointer(unsafe.SliceData(b)))
 }
 
-// failure is what the library says went wrong, if anything did. SQL and values are not in it
-// but where SQLite's own words have them.
+// failure is what the library says went wrong, if anything did. SQL and values
+// are not in it but where SQLite's own words have them.
 func failure(rc C.int, msg **C.char) error {
 	if rc == 0 {
 		return nil
