@@ -42,7 +42,7 @@ func BenchmarkLargeMaildir(b *testing.B) {
 	for stored := int64(0); stored < int64(n); {
 		<-time.After(time.Second)
 		stored = s.count(db, "SELECT coalesce(max(doc), 0) FROM message_docs") // to count them would read them all
-		if stored > int64(n)/10 { // it has warmed up
+		if stored > int64(n)/10 {                                              // it has warmed up
 			rss := resident(b, runner)
 			least, most = min(least, rss), max(most, rss)
 		}
