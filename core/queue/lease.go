@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -221,10 +222,16 @@ func claimedRows(rows []libsql.Row, token string, deadline time.Time) ([]Claimed
 	line := make([]inLine, len(rows))
 	for i, r := range rows {
 		var n [8]int64
-		text := strings.SplitN(r.Str(1), "\n", 3+len(n)+2)
-		if len(text) != 3+len(n)+2 {
-			return nil, errClaimedRow
+		const parts = 3 + len(n) + 3
+		head, payload := r.Bytes(0), -1
+		for range parts - 1 {
+			end := bytes.IndexByte(head[payload+1:], '\n')
+			if end < 0 {
+				return nil, errClaimedRow
+			}
+			payload += 1 + end
 		}
+		text := strings.SplitN(string(head[:payload]), "\n", parts-1)
 		for k := range n {
 			var err error
 			if n[k], err = strconv.ParseInt(text[3+k], 10, 64); err != nil {
@@ -235,7 +242,7 @@ func claimedRows(rows []libsql.Row, token string, deadline time.Time) ([]Claimed
 		line[i] = inLine{place: since - priority*boost, seq: seq, Claimed: Claimed{
 			Lease: Lease{JobID: text[0], Token: token},
 			Type:  text[1], Queue: text[2], Priority: priority, Attempt: n[1], MaxAttempts: n[2], Failures: n[3], Run: n[4],
-			Payload: r.Bytes(0), TraceParent: text[11], Key: text[12], Deadline: deadline,
+			Payload: r.Bytes(0)[payload+1:], TraceParent: text[11][1:], Key: text[12][1:], Deadline: deadline,
 			Waited: time.Duration(claimed-since) * time.Millisecond,
 		}}
 	}
@@ -364,6 +371,34 @@ func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, erro
 		}
 		return job.State(answer.Str(2)), nil
 	}
+}
+
+// Completion is a run that has completed, and its job's result; nil is null.
+type Completion struct {
+	Lease
+	Result json.RawMessage
+}
+
+// Complete is [Queue.Finish] for many runs that have completed, which are
+// stored or not as a whole. It says of each whether its lease still held: of
+// one whose did not, nothing was changed.
+func (q *Queue) Complete(ctx context.Context, runs []Completion) (held []bool, err error) {
+	items := make([][]byte, len(runs))
+	for i, c := range runs {
+		if err := job.CheckJSON("result", orNull(c.Result)); err != nil {
+			return nil, err
+		}
+		items[i] = c.completeItem(c.Result)
+	}
+	rows, err := q.db.Merge(ctx, opComplete, items...)
+	if err != nil {
+		return nil, fmt.Errorf("complete %d jobs: %w", len(runs), err)
+	}
+	held = make([]bool, len(runs))
+	for i, row := range rows {
+		held[i] = row == nil
+	}
+	return held, nil
 }
 
 // Commit completes the run together with whatever fill records: all of it

@@ -198,6 +198,38 @@ func TestAStaleWorkerChangesNothing(t *testing.T) {
 	}
 }
 
+func TestRunsThatCompleteTogetherHaveEachItsFence(t *testing.T) {
+	t.Parallel()
+	q, clock := setup(t)
+	enqueue(t, q, job.New{})
+	stale := claimOne(t, q)
+	clock.advance(lease + time.Second)
+	if rescued, err := q.Rescue(t.Context()); err != nil || len(rescued) != 1 {
+		t.Fatalf("rescued %+v, %v", rescued, err)
+	}
+	runs := []queue.Completion{{Lease: stale.Lease}}
+	for range 3 {
+		enqueue(t, q, job.New{})
+		runs = append(runs, queue.Completion{Lease: claimOne(t, q).Lease, Result: json.RawMessage(`"done"`)})
+	}
+	finish(t, q, runs[2].Lease, queue.Outcome{Kind: queue.Fatal, Error: "no"})
+	want := []bool{false, true, true, true} // the third has ended under its very lease: a repeat
+	for range 2 {
+		if held, err := q.Complete(t.Context(), runs); err != nil || !slices.Equal(held, want) {
+			t.Errorf("held %v, %v; want %v", held, err, want)
+		}
+	}
+	states := []job.State{job.Queued, job.Completed, job.Failed, job.Completed}
+	for i, run := range runs {
+		if d := get(t, q, run.JobID); d.State != states[i] || (string(d.Result) == `"done"`) != (states[i] == job.Completed) {
+			t.Errorf("job %d: %s, result %s; want %s", i, d.State, d.Result, states[i])
+		}
+	}
+	if _, err := q.Complete(t.Context(), []queue.Completion{{Lease: stale.Lease, Result: json.RawMessage(`{`)}}); err == nil {
+		t.Error("a result that is not JSON was taken")
+	}
+}
+
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	q, clock := setup(t)

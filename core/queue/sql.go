@@ -236,12 +236,12 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
 // no keys goes by that.
 const sqlGuardUnlimited = `SELECT length(json(iif(EXISTS (SELECT 1 FROM limits), 'limited', '{}')))`
 
-// claimColumns is a job for its runner: its payload, and the rest as one text
-// of lines, which saves fourteen columns a call each, or as much JSON. None of
-// the parts can hold the character that ends a line.
-const claimColumns = `CAST(payload_json AS BLOB), CAST(id || char(10) || type || char(10) || queue || char(10) || priority || char(10) || attempts
-   || char(10) || max_attempts || char(10) || failures || char(10) || claims || char(10) || seq || char(10) || max(coalesce(not_before, 0), created_at)
-   || char(10) || claimed_at || char(10) || coalesce(trace_parent, '') || char(10) || coalesce(idempotency_key, '') AS BLOB)`
+// claimColumns is a job for its runner as one text of lines, which saves
+// fourteen columns a call each, or as much JSON. Only the payload, which comes
+// last, may hold the character that ends a line. concat_ws leaves out what is
+// empty.
+const claimColumns = `CAST(concat_ws(char(10), id, type, queue, priority, attempts, max_attempts, failures, claims, seq, max(coalesce(not_before, 0), created_at),
+   claimed_at, 't' || coalesce(trace_parent, ''), 'k' || coalesce(idempotency_key, ''), payload_json) AS BLOB)`
 
 // sqlClaimSolo reserves one job that must run alone. It waits in the runner's
 // hands until the other slots have drained; sqlSoloBegins marks that it runs.

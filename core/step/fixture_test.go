@@ -39,6 +39,11 @@ type rig struct {
 	scripts map[string]script // by idempotency key, which is the payload, too
 }
 
+func quiet() *zerolog.Logger {
+	log := zerolog.Nop()
+	return &log
+}
+
 func setup(t *testing.T) *rig {
 	t.Helper()
 	types := job.Known()

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
@@ -180,7 +178,7 @@ func byHand(t *testing.T) *hand {
 	h.ending.Store(c.Jobs[0].Deadline.UnixMilli())
 	h.steps = step.NewRecorder(step.Config{
 		DB: r.q.DB(), System: system.Real{}, Lease: c.Jobs[0].Lease, Run: c.Jobs[0].Run,
-		LeaseEnds: func() time.Time { return time.UnixMilli(h.ending.Load()) }, Worker: worker, Log: zerolog.Nop(),
+		LeaseEnds: func() time.Time { return time.UnixMilli(h.ending.Load()) }, Worker: worker, Log: quiet,
 	})
 	h.ctx = step.NewContext(t.Context(), h.steps)
 	return h

@@ -24,10 +24,10 @@ type Config struct {
 	DB        libsql.DB
 	System    system.System
 	Lease     queue.Lease
-	Run       int64            // the number of the claim
-	LeaseEnds func() time.Time // when the lease ends if it is not renewed, on this machine's clock
-	Worker    context.Context  //nolint:containedctx // ends when the runner has stopped
-	Log       zerolog.Logger   // of the run
+	Run       int64                  // the number of the claim
+	LeaseEnds func() time.Time       // when the lease ends if it is not renewed, on this machine's clock
+	Worker    context.Context        //nolint:containedctx // ends when the runner has stopped
+	Log       func() *zerolog.Logger // of the run
 }
 
 // Recorder records the steps of one run of one job. Handlers may use it from
@@ -89,7 +89,7 @@ type call struct {
 func (r *Recorder) named(name string) (*call, error) {
 	fit := job.RepairName(name)
 	if fit != name {
-		r.cfg.Log.Warn().Str("step", fit).Msg("the step's name had bytes that cannot be stored; they are written out")
+		r.cfg.Log().Warn().Str("step", fit).Msg("the step's name had bytes that cannot be stored; they are written out")
 	}
 	if fit == "" {
 		return nil, job.Fatal(errors.New("step: the name is empty"))
@@ -179,7 +179,7 @@ func (c *call) encode(v any) (json.RawMessage, error) {
 		return nil, fmt.Errorf("step %s: the result cannot be stored: %w", c.name, err)
 	}
 	if repaired {
-		c.cfg.Log.Warn().Str("step", c.name).Msg("the step's result was not valid UTF-8; it is stored repaired")
+		c.cfg.Log().Warn().Str("step", c.name).Msg("the step's result was not valid UTF-8; it is stored repaired")
 	}
 	return encoded, nil
 }

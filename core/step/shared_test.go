@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/postroom/postroom/core/internal/dbtest"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -39,7 +37,7 @@ func several(t *testing.T, n int) (q *queue.Queue, ids []string, runs []context.
 		ids = append(ids, j.JobID)
 		runs = append(runs, step.NewContext(t.Context(), step.NewRecorder(step.Config{
 			DB: shared, System: system.Real{}, Lease: j.Lease, Run: j.Run,
-			LeaseEnds: func() time.Time { return j.Deadline }, Worker: t.Context(), Log: zerolog.Nop(),
+			LeaseEnds: func() time.Time { return j.Deadline }, Worker: t.Context(), Log: quiet,
 		})))
 	}
 	return q, ids, runs

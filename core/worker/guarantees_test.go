@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -147,6 +149,41 @@ func TestAHandlerThatEndsItsGoroutineFails(t *testing.T) {
 	}
 	if d := r.await(e.ID, job.Failed); *d.LastError != "panic: the handler ended its goroutine" {
 		t.Errorf("error %q", *d.LastError)
+	}
+}
+
+// Runs share goroutines: each handler that waits needs one of its own, and one
+// that panics or ends its goroutine leaves the others theirs.
+func TestEverySlotRunsWhateverTheOthersDo(t *testing.T) {
+	t.Parallel()
+	const slots, rounds = 4, 5
+	var together sync.WaitGroup
+	together.Add(slots)
+	r := start(t, handler(func(_ context.Context, j *worker.Job[json.RawMessage]) (any, error) {
+		if string(j.Payload) == "0" {
+			together.Done()
+			together.Wait() // never ends unless all of them run at once
+			return nil, nil
+		}
+		if string(j.Payload) == "1" {
+			runtime.Goexit()
+		}
+		panic("on purpose")
+	}))
+	var ids []string
+	for _, payload := range slices.Concat(slices.Repeat([]string{"1", "2"}, slots*rounds), slices.Repeat([]string{"0"}, slots)) {
+		e, err := r.q.Enqueue(t.Context(), job.New{Type: job.ActionExecute, MaxAttempts: 1, Payload: json.RawMessage(payload)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, e.ID)
+	}
+	for i, id := range ids {
+		if i < len(ids)-slots {
+			r.await(id, job.Failed)
+		} else {
+			r.await(id, job.Completed)
+		}
 	}
 }
 

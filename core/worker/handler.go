@@ -102,8 +102,14 @@ func tokenStart(payload []byte, offset int64) int64 {
 type Run struct {
 	claimed   queue.Claimed
 	queue     *queue.Queue
-	log       zerolog.Logger
+	base      zerolog.Logger
 	committed atomic.Bool
+}
+
+// log is the logger of the run's lines. Most runs have none.
+func (r *Run) log() *zerolog.Logger {
+	log := r.base.With().Str("job_id", r.claimed.JobID).Str("job_type", r.claimed.Type).Int64("attempt", r.claimed.Attempt).Logger()
+	return &log
 }
 
 // ID is the job's id.
@@ -157,7 +163,7 @@ func (r *Run) Write(ctx context.Context, fill func(*queue.Batch)) error {
 	return r.queue.WriteUnder(ctx, r.claimed.Lease, fill)
 }
 
-func encodeResult(log zerolog.Logger, result any) (json.RawMessage, error) {
+func encodeResult(log func() *zerolog.Logger, result any) (json.RawMessage, error) {
 	if result == nil {
 		return nil, nil
 	}
@@ -166,7 +172,7 @@ func encodeResult(log zerolog.Logger, result any) (json.RawMessage, error) {
 		return nil, job.Fatal(fmt.Errorf("the result cannot be stored: %w", err))
 	}
 	if repaired {
-		log.Warn().Msg("the job's result was not valid UTF-8; it is stored repaired")
+		log().Warn().Msg("the job's result was not valid UTF-8; it is stored repaired")
 	}
 	return encoded, nil
 }

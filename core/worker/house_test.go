@@ -256,7 +256,7 @@ func TestAHangingDatabaseDoesNotDelayTheLocalDeadline(t *testing.T) {
 func TestAHeartbeatThatHangsDoesNotHoldUpTheNext(t *testing.T) {
 	t.Parallel()
 	w, clock, db := timed(t, nil)
-	w.active = append(w.active, &activeRun{claimed: queue.Claimed{Lease: queue.Lease{JobID: "a", Token: "b"}}})
+	w.active = append(w.active, &activeRun{Run: Run{claimed: queue.Claimed{Lease: queue.Lease{JobID: "a", Token: "b"}}}})
 	defer db.hang()()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -352,8 +352,7 @@ func TestAJobWhoseClaimWasAnsweredTooLateIsNotRun(t *testing.T) {
 		t.Fatalf("%+v, %v", claim, err)
 	}
 	clock.move(testLease)
-	_, ended := w.start(t.Context(), claim.Jobs[0], nil)
-	<-ended
+	<-w.start(t.Context(), claim.Jobs[0], func(*activeRun) bool { return true }).ended
 	d, err := w.q.Detail(t.Context(), e.ID)
 	if err != nil || d.State != job.Queued || d.Attempts != 0 || len(d.Runs) != 1 || d.Runs[0].Outcome != "handed_back" {
 		t.Errorf("%+v, %v", d, err)

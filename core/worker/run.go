@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -22,15 +24,18 @@ import (
 // activeRun is a job in hand, from its claim until what became of it is
 // stored.
 type activeRun struct {
-	claimed queue.Claimed
+	Run
 	ctx     context.Context //nolint:containedctx // the run's own, for its log lines
 	worker  context.Context //nolint:containedctx // ends when the worker has stopped
 	cancel  context.CancelCauseFunc
-	log     zerolog.Logger
+	span    trace.Span
+	prepare func(*activeRun) bool // says whether the job may run; nil for yes
+	ended   chan struct{}         // closed when the run is over; nil where nobody asks
 	steps   *step.Recorder
-	took    time.Duration // what the handler did
-	over    bool          // the handler has returned; guarded by the worker's mu
-	place   int           // in the worker's active; guarded by the worker's mu
+	result  json.RawMessage // of a job that has completed
+	took    time.Duration   // what the handler did
+	over    bool            // the handler has returned; guarded by the worker's mu
+	place   int             // in the worker's active; guarded by the worker's mu
 
 	mu       sync.Mutex
 	deadline time.Time // local end of the lease
@@ -56,9 +61,8 @@ func (r *activeRun) extend(to time.Time) {
 	}
 }
 
-// start takes a slot for a claimed job and runs it, once prepare, where there
-// is one, says so. done is closed when the slot is free again.
-func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activeRun) bool) (r *activeRun, done <-chan struct{}) {
+// start takes a slot for a claimed job and puts it in line for a goroutine.
+func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activeRun) bool) *activeRun {
 	info := telemetry.JobInfo{ID: c.JobID, Type: c.Type, Queue: c.Queue, Attempt: int(c.Attempt)}
 	if c.Run > c.Attempt {
 		info.LinkTo = c.TraceParent // snoozed before, perhaps for ever: a trace of its own
@@ -66,12 +70,12 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 		ctx = telemetry.ContextWithTraceParent(ctx, c.TraceParent)
 	}
 	w.metrics.claimed(c.Type, c.Waited)
-	worker := ctx
-	ctx, span := telemetry.QueueJob(ctx, info)
-	ctx, cancel := context.WithCancelCause(ctx)
-	r = &activeRun{claimed: c, worker: worker, cancel: cancel, deadline: c.Deadline}
-	r.log = w.log.With().Str("job_id", c.JobID).Str("job_type", c.Type).Int64("attempt", c.Attempt).Logger()
-	r.ctx = ctx
+	r := &activeRun{Run: Run{claimed: c, queue: w.q, base: w.log}, worker: ctx, prepare: prepare, deadline: c.Deadline}
+	if prepare != nil {
+		r.ended = make(chan struct{})
+	}
+	ctx, r.span = telemetry.QueueJob(ctx, info)
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	w.mu.Lock()
 	r.place = len(w.active)
 	w.active = append(w.active, r)
@@ -80,6 +84,9 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 	if earlier {
 		w.nextEnd = c.Deadline
 	}
+	w.line = append(w.line, r)
+	idle := !w.spare
+	w.spare = true
 	w.mu.Unlock()
 	if earlier {
 		select {
@@ -87,25 +94,42 @@ func (w *Worker) start(ctx context.Context, c queue.Claimed, prepare func(*activ
 		default:
 		}
 	}
-	ended := make(chan struct{})
-	w.sys.Go("job "+r.name(), func() {
-		defer close(ended)
-		var err error
-		if prepare == nil || prepare(r) {
-			err = w.work(r)
-		}
-		telemetry.End(span, err)
-		cancel(nil)
-		w.returned(r)
+	if idle {
+		w.sys.Go("slot", w.slot)
+	}
+	return r
+}
+
+// slot runs jobs until the line is empty. While it is not, one more goroutine
+// is on its way there: handlers that take long get one each, and many that
+// take none share a few.
+func (w *Worker) slot() {
+	for first := true; ; first = false {
 		w.mu.Lock()
-		last := len(w.active) - 1
-		w.active[r.place], w.active[last].place = w.active[last], r.place
-		w.active[last] = nil
-		w.active = w.active[:last]
+		if first {
+			w.spare = false
+		}
+		if len(w.line) == 0 {
+			w.mu.Unlock()
+			return
+		}
+		r := w.line[0]
+		w.line[0] = nil
+		w.line = w.line[1:]
+		another := len(w.line) > 0 && !w.spare
+		if another {
+			w.spare = true
+		}
 		w.mu.Unlock()
-		w.signalFreed()
-	})
-	return r, ended
+		if another {
+			w.sys.Go("slot", w.slot)
+		}
+		if r.prepare == nil || r.prepare(r) {
+			w.work(r)
+		} else {
+			w.leave(r, nil)
+		}
+	}
 }
 
 // returned frees the slot of a run whose handler is over.
@@ -130,60 +154,92 @@ func (w *Worker) signalFreed() {
 	}
 }
 
-// work runs the handler and stores what became of the job. The error returned
-// is the run's, for its span.
-func (w *Worker) work(r *activeRun) error {
+// leave ends a run whose outcome is stored, or cannot be. The error is the
+// run's, for its span.
+func (w *Worker) leave(r *activeRun, err error) {
+	telemetry.End(r.span, err)
+	r.cancel(nil)
+	w.returned(r)
+	w.mu.Lock()
+	last := len(w.active) - 1
+	w.active[r.place], w.active[last].place = w.active[last], r.place
+	w.active[last] = nil
+	w.active = w.active[:last]
+	w.mu.Unlock()
+	w.signalFreed()
+	if r.ended != nil {
+		close(r.ended)
+	}
+}
+
+// work runs the handler and sees to it that what became of the job is stored.
+func (w *Worker) work(r *activeRun) {
 	c := r.claimed
-	handlerCtx, stop := context.WithTimeoutCause(r.ctx, w.types.Lookup(c.Type).Timeout, ErrTimeout)
-	defer stop()
+	ctx, stop := context.WithTimeoutCause(r.ctx, w.types.Lookup(c.Type).Timeout, ErrTimeout)
 	r.steps = step.NewRecorder(step.Config{
 		DB: w.q.DB(), System: w.sys, Lease: c.Lease, Run: c.Run, LeaseEnds: r.leaseEnds, Worker: r.worker, Log: r.log,
 	})
-	handlerCtx = step.NewContext(handlerCtx, r.steps)
-	run := &Run{claimed: c, queue: w.q, log: r.log}
-	var result any
-	var stack string
-	var err error
-	if began := w.sys.Now(); began.Before(r.leaseEnds()) {
-		result, stack, err = w.protect(handlerCtx, r, run)
-		r.took = w.sys.Now().Sub(began)
-	} else { // the claim's reply came so late that another may have the job
+	ctx = step.NewContext(ctx, r.steps)
+	began := w.sys.Now()
+	if !began.Before(r.leaseEnds()) { // the claim's reply came so late that another may have the job
 		r.cancel(queue.ErrLeaseLost)
-		err = queue.ErrLeaseLost
+		w.conclude(ctx, stop, r, nil, "", queue.ErrLeaseLost)
+		return
 	}
-	if run.committed.Load() {
-		if err != nil {
-			r.log.Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")
-		}
-		w.metrics.ran(c.Type, string(queue.Completed), r.took)
-		r.log.Debug().Ctx(r.ctx).Msg("job completed")
-		return nil
-	}
-	o := w.outcome(handlerCtx, r, result, stack, err)
-	w.returned(r)
-	w.store(r, o)
-	return err
+	w.protect(ctx, r, func(result any, stack string, err error) {
+		r.took = w.sys.Now().Sub(began)
+		w.conclude(ctx, stop, r, result, stack, err)
+	})
 }
 
 // protect calls the handler so that neither a panic nor a runtime.Goexit gets
-// past it.
-func (w *Worker) protect(ctx context.Context, r *activeRun, run *Run) (result any, stack string, err error) {
-	done := make(chan struct{})
-	w.sys.Go("handler "+r.name(), func() {
+// past it, and passes its answer on: after a Goexit from another goroutine,
+// because this one ends.
+func (w *Worker) protect(ctx context.Context, r *activeRun, then func(result any, stack string, err error)) {
+	var result any
+	var stack string
+	var err error
+	func() {
 		returned := false
-		defer close(done)
 		defer func() {
-			if p := recover(); p != nil {
-				result, stack, err = nil, string(debug.Stack()), fmt.Errorf("panic: %v", p)
-			} else if !returned {
-				result, stack, err = nil, string(debug.Stack()), errors.New("panic: the handler ended its goroutine")
+			if returned {
+				return
 			}
+			stack = string(debug.Stack())
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+				return
+			}
+			err = errors.New("panic: the handler ended its goroutine")
+			w.sys.Go("after "+r.name(), func() { then(nil, stack, err) })
 		}()
-		result, err = w.bound[run.claimed.Type].handle(ctx, run)
+		result, err = w.bound[r.claimed.Type].handle(ctx, &r.Run)
 		returned = true
-	})
-	<-done
-	return result, stack, err
+	}()
+	then(result, stack, err)
+}
+
+// conclude takes a handler's answer.
+func (w *Worker) conclude(ctx context.Context, stop context.CancelFunc, r *activeRun, result any, stack string, err error) {
+	defer stop()
+	if r.committed.Load() {
+		if err != nil {
+			r.log().Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")
+		}
+		w.metrics.ran(r.claimed.Type, string(queue.Completed), r.took)
+		w.sayCompleted(r)
+		w.leave(r, nil)
+		return
+	}
+	o := w.outcome(ctx, r, result, stack, err)
+	w.returned(r)
+	if o.Kind == queue.Completed && len(o.Result) <= smallResult {
+		r.result = o.Result
+		w.complete(r)
+		return
+	}
+	w.store(r, o)
+	w.leave(r, err)
 }
 
 // outcome turns a handler's answer into what is asked of the queue.
@@ -232,6 +288,63 @@ func isOutage(err error) bool {
 	return libsql.Transient(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
+// Completed jobs are stored together, so many with one call at most.
+const (
+	completeAtOnce = 1000
+	smallResult    = 4 << 10 // a longer one goes alone
+)
+
+// complete stores that a job has completed, with all others that have by then.
+func (w *Worker) complete(r *activeRun) {
+	w.mu.Lock()
+	w.completed = append(w.completed, r)
+	idle := !w.completing
+	w.completing = true
+	w.mu.Unlock()
+	if idle {
+		w.sys.Go("complete", w.completeAll)
+	}
+}
+
+func (w *Worker) completeAll() {
+	w.mu.Lock()
+	runs := w.completed
+	if len(runs) > completeAtOnce {
+		runs = runs[:completeAtOnce:completeAtOnce]
+	}
+	w.completed = slices.Clone(w.completed[len(runs):])
+	w.mu.Unlock()
+	done := make([]queue.Completion, len(runs))
+	for i, r := range runs {
+		done[i] = queue.Completion{Lease: r.claimed.Lease, Result: r.result}
+	}
+	held, err := w.q.Complete(context.WithoutCancel(runs[0].worker), done)
+	// What has come meanwhile is on its way while these are reported.
+	w.mu.Lock()
+	w.completing = len(w.completed) > 0
+	more := w.completing
+	w.mu.Unlock()
+	if more {
+		w.sys.Go("complete", w.completeAll)
+	}
+	if err == nil || libsql.Transient(err) {
+		w.note("finish", err)
+	}
+	for i, r := range runs {
+		o := queue.Outcome{Kind: queue.Completed, Result: r.result}
+		switch {
+		case err != nil: // each alone: one may be what the database refuses
+			w.sys.Go("store "+r.name(), func() { w.store(r, o); w.leave(r, nil) })
+			continue
+		case held[i]:
+			w.report(r, o, job.Completed)
+		default:
+			w.lost(r, o)
+		}
+		w.leave(r, nil)
+	}
+}
+
 // store puts the outcome down, through outages however long: nobody else takes
 // the job before a whole lease has passed since the database is back, and if
 // somebody has, the fence says so. While it tries, heartbeats go on.
@@ -241,12 +354,11 @@ func (w *Worker) store(r *activeRun, o queue.Outcome) {
 		state, err := w.q.Finish(ctx, r.claimed.Lease, o)
 		switch {
 		case errors.Is(err, queue.ErrLeaseLost):
-			w.metrics.ended(r.claimed.Type, "lease_lost")
-			r.log.Warn().Ctx(ctx).Str("outcome", string(o.Kind)).Str("error", o.Error).Msg("the lease was lost before the outcome could be stored; nothing was changed")
+			w.lost(r, o)
 			return
 		case libsql.ClassOf(err) == libsql.Invalid || libsql.ClassOf(err) == libsql.Constraint:
 			if o.Kind == queue.Fatal {
-				r.log.Error().Ctx(ctx).Err(err).Msg("the outcome cannot be stored; the job is left to the next runner")
+				r.log().Error().Ctx(ctx).Err(err).Msg("the outcome cannot be stored; the job is left to the next runner")
 				return
 			}
 			o = queue.Outcome{Kind: queue.Fatal, Error: "the outcome cannot be stored: " + err.Error()}
@@ -258,11 +370,17 @@ func (w *Worker) store(r *activeRun, o queue.Outcome) {
 			return
 		}
 		if r.worker.Err() != nil {
-			r.log.Error().Ctx(ctx).Err(err).Msg("the outcome could not be stored before the runner stopped")
+			r.log().Error().Ctx(ctx).Err(err).Msg("the outcome could not be stored before the runner stopped")
 			return
 		}
 		w.pause(r.worker, delay)
 	}
+}
+
+// lost reports a run that another one has taken the place of.
+func (w *Worker) lost(r *activeRun, o queue.Outcome) {
+	w.metrics.ended(r.claimed.Type, "lease_lost")
+	r.log().Warn().Ctx(r.ctx).Str("outcome", string(o.Kind)).Str("error", o.Error).Msg("the lease was lost before the outcome could be stored; nothing was changed")
 }
 
 // report writes the run's one log line.
@@ -277,14 +395,23 @@ func (w *Worker) report(r *activeRun, o queue.Outcome, state job.State) {
 	w.metrics.ran(r.claimed.Type, outcome, r.took)
 	switch {
 	case state == job.Failed:
-		r.log.Error().Ctx(r.ctx).Str("error", o.Error).Msg("job failed")
+		r.log().Error().Ctx(r.ctx).Str("error", o.Error).Msg("job failed")
 	case state == job.Canceled:
-		r.log.Info().Ctx(r.ctx).Msg("job canceled")
+		r.log().Info().Ctx(r.ctx).Msg("job canceled")
 	case o.Kind == queue.Failed:
-		r.log.Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("job failed; it will be tried again")
+		r.log().Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("job failed; it will be tried again")
 	case o.Kind == queue.Snoozed && o.Error != "":
-		r.log.Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("the database did not let the job go on; it will be tried again, and no attempt is spent")
+		r.log().Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("the database did not let the job go on; it will be tried again, and no attempt is spent")
+	case o.Kind == queue.Completed:
+		w.sayCompleted(r)
 	default:
-		r.log.Debug().Ctx(r.ctx).Str("outcome", outcome).Msg("job " + outcome)
+		r.log().Debug().Ctx(r.ctx).Str("outcome", outcome).Msg("job " + outcome)
+	}
+}
+
+// sayCompleted writes the line of a completed run, which is rarely asked for.
+func (w *Worker) sayCompleted(r *activeRun) {
+	if w.log.GetLevel() <= zerolog.DebugLevel && zerolog.GlobalLevel() <= zerolog.DebugLevel {
+		r.log().Debug().Ctx(r.ctx).Str("outcome", string(queue.Completed)).Msg("job completed")
 	}
 }

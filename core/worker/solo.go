@@ -32,8 +32,8 @@ func (w *Worker) solo(ctx, work context.Context) {
 	}
 	defer func() { now := w.sys.Now(); w.nextSolo = now.Add(now.Sub(began)) }()
 	turn := make(chan struct{})
-	r, done := w.start(work, *c, func(r *activeRun) bool { return w.begin(r, turn) })
-	r.log.Warn().Ctx(r.ctx).Int("waits_for", w.Running()-1).Msg("its runners died: it runs alone once the other jobs have ended")
+	r := w.start(work, *c, func(r *activeRun) bool { return w.begin(r, turn) })
+	r.log().Warn().Ctx(r.ctx).Int("waits_for", w.Running()-1).Msg("its runners died: it runs alone once the other jobs have ended")
 	timeout := w.sys.NewTimer(w.soloWait)
 	defer timeout.Stop()
 	waiting := true
@@ -43,7 +43,7 @@ func (w *Worker) solo(ctx, work context.Context) {
 			close(turn)
 		}
 		select {
-		case <-done:
+		case <-r.ended:
 			return
 		case <-w.freed:
 		case <-timeout.C():
@@ -87,7 +87,7 @@ func (w *Worker) begin(r *activeRun, turn <-chan struct{}) bool {
 	for {
 		err := w.q.BeginSolo(context.WithoutCancel(r.ctx), r.claimed.Lease)
 		if errors.Is(err, queue.ErrLeaseLost) {
-			r.log.Warn().Ctx(r.ctx).Msg("the lease was lost before the job could run alone; nothing was changed")
+			r.log().Warn().Ctx(r.ctx).Msg("the lease was lost before the job could run alone; nothing was changed")
 			return false
 		}
 		w.note("begin alone", err)

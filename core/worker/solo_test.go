@@ -35,11 +35,18 @@ func forward(t *testing.T, q *queue.Queue, set, id string) {
 	}
 }
 
+// aloneRun is a suspect's run, with how many other jobs were in hand.
+type aloneRun struct {
+	id     string
+	beside int
+}
+
 // soloRig is a worker with an ordinary job type that runs until it is let go,
 // and the suspect's.
-func soloRig(t *testing.T, q *queue.Queue, soloWait time.Duration) (w *Worker, ordinary, alone chan *Run, letGo chan struct{}) {
+func soloRig(t *testing.T, q *queue.Queue, soloWait time.Duration) (ordinary chan *Run, alone chan aloneRun, letGo chan struct{}) {
 	t.Helper()
-	ordinary, alone, letGo = make(chan *Run, 10), make(chan *Run, 10), make(chan struct{})
+	ordinary, alone, letGo = make(chan *Run, 10), make(chan aloneRun, 10), make(chan struct{})
+	var w *Worker
 	w, err := New(q, zerolog.New(zerolog.NewTestWriter(t)), Config{
 		Runner: queue.Runner{ID: "r", Host: "test", Version: "test"}, Concurrency: 4,
 		Lease: 2 * time.Second, Heartbeat: 100 * time.Millisecond, Poll: 10 * time.Millisecond, DrainTimeout: 5 * time.Second,
@@ -51,7 +58,7 @@ func soloRig(t *testing.T, q *queue.Queue, soloWait time.Duration) (w *Worker, o
 		}
 		return nil, context.Cause(ctx)
 	}), Bind(job.DebugPanic, func(_ context.Context, j *Job[json.RawMessage]) (any, error) {
-		alone <- j.Run
+		alone <- aloneRun{j.ID(), w.Running() - 1}
 		return nil, nil
 	}))
 	if err != nil {
@@ -64,7 +71,7 @@ func soloRig(t *testing.T, q *queue.Queue, soloWait time.Duration) (w *Worker, o
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return w, ordinary, alone, letGo
+	return ordinary, alone, letGo
 }
 
 func TestAJobWhoseRunnersDiedRunsAlone(t *testing.T) {
@@ -77,7 +84,7 @@ func TestAJobWhoseRunnersDiedRunsAlone(t *testing.T) {
 		}
 	}
 	echo()
-	w, ordinary, alone, letGo := soloRig(t, q, 0)
+	ordinary, alone, letGo := soloRig(t, q, 0)
 	<-ordinary // one job is in hand
 	id := suspect(t, q)
 	held := func() bool {
@@ -95,8 +102,8 @@ func TestAJobWhoseRunnersDiedRunsAlone(t *testing.T) {
 	default:
 	}
 	close(letGo)
-	if r := <-alone; r.ID() != id || w.Running() != 1 {
-		t.Errorf("%s ran beside %d others", r.ID(), w.Running()-1)
+	if r := <-alone; r.id != id || r.beside != 0 {
+		t.Errorf("%s ran beside %d others", r.id, r.beside)
 	}
 	<-ordinary // and then the work goes on
 }
@@ -107,7 +114,7 @@ func TestAJobThatCannotRunAloneIsHandedBackUnspent(t *testing.T) {
 	if _, err := q.Enqueue(t.Context(), job.New{Type: job.DebugEcho}); err != nil {
 		t.Fatal(err)
 	}
-	_, ordinary, alone, letGo := soloRig(t, q, 50*time.Millisecond)
+	ordinary, alone, letGo := soloRig(t, q, 50*time.Millisecond)
 	<-ordinary
 	id := suspect(t, q)
 	for {
@@ -124,7 +131,7 @@ func TestAJobThatCannotRunAloneIsHandedBackUnspent(t *testing.T) {
 	}
 	close(letGo)
 	forward(t, q, "not_before = 1", id)
-	if r := <-alone; r.ID() != id {
-		t.Errorf("ran %s", r.ID())
+	if r := <-alone; r.id != id {
+		t.Errorf("ran %s", r.id)
 	}
 }

@@ -96,18 +96,22 @@ type Worker struct {
 	hurry   chan struct{} // closed when the drain is cut short
 	once    sync.Once
 
-	mu       sync.Mutex
-	active   []*activeRun  // in the order they were claimed
-	busy     int           // how many of them have a handler at work
-	freed    chan struct{} // a slot became free
-	draining bool
-	nextEnd  time.Time // of the lease that ends first; zero when the deadlines wait for a run
-	contact  time.Time // since when the database has answered every call, without a gap; zero after a failure
-	answered time.Time // when it did so last
-	troubles map[string]libsql.Class
-	reported map[string]bool // unknown job types already warned of
-	late     []lateClaim     // what may yet land
-	metrics  metrics
+	mu         sync.Mutex
+	active     []*activeRun  // the jobs in hand
+	busy       int           // how many of them wait for their handler or have it at work
+	line       []*activeRun  // those that wait for a goroutine, in the order they were claimed
+	spare      bool          // a goroutine is on its way to the line
+	completed  []*activeRun  // those whose completion is not on its way
+	completing bool          // a call with completions is under way
+	freed      chan struct{} // a slot became free
+	draining   bool
+	nextEnd    time.Time // of the lease that ends first; zero when the deadlines wait for a run
+	contact    time.Time // since when the database has answered every call, without a gap; zero after a failure
+	answered   time.Time // when it did so last
+	troubles   map[string]libsql.Class
+	reported   map[string]bool // unknown job types already warned of
+	late       []lateClaim     // what may yet land
+	metrics    metrics
 
 	nextSolo time.Time // before when no job is made to run alone
 	soloWait time.Duration
@@ -456,10 +460,10 @@ func (w *Worker) handBackAll(ctx context.Context) {
 		w.sys.Go("hand back "+r.name(), func() {
 			defer wg.Done()
 			if _, err := w.q.Finish(bound, r.claimed.Lease, queue.Outcome{Kind: queue.HandedBack}); err != nil {
-				r.log.Error().Ctx(r.ctx).Err(err).Msg("could not be handed back; it is taken back when its lease has run out")
+				r.log().Error().Ctx(r.ctx).Err(err).Msg("could not be handed back; it is taken back when its lease has run out")
 				return
 			}
-			r.log.Warn().Ctx(r.ctx).Msg("handed back while its handler was still running")
+			r.log().Warn().Ctx(r.ctx).Msg("handed back while its handler was still running")
 		})
 	})
 	wg.Wait()
