@@ -80,7 +80,7 @@ func TestHostileTextIsShownAsText(t *testing.T) {
 	// What handlers, runners and actions say, as if they had said this.
 	var said libsql.Batch
 	said.Exec("UPDATE jobs SET last_error = CAST(? AS BLOB) WHERE id = ?", hostile, failed)
-	said.Exec("UPDATE job_runs SET error = CAST(? AS BLOB), stack = CAST(? AS BLOB), runner = ? WHERE job_id = ?", hostile, hostile, hostile, failed)
+	said.Exec("UPDATE job_run_rows SET error = CAST(? AS BLOB), stack = CAST(? AS BLOB), runner = ? WHERE job_id = ?", hostile, hostile, hostile, failed)
 	said.Exec("UPDATE job_steps SET name = ?, outcome = 'uncertain', error = CAST(? AS BLOB), result_json = json_array(?) WHERE job_id = ?", hostile, hostile, hostile, done)
 	said.Exec("UPDATE runners SET version = ?", hostile)
 	said.Exec("UPDATE actions SET error_message = CAST(? AS BLOB)", hostile)

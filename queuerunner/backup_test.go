@@ -86,7 +86,7 @@ func TestABackupOfABrokenDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	var b libsql.Batch
-	b.Exec("INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at) VALUES ('gone', 1, 'r', 'failed', 1, 1, 1)")
+	b.Exec("INSERT INTO job_run_rows(job_id, run, runner, outcome, started_at, finished_at, created_at) VALUES ('gone', 1, 'r', 'failed', 1, 1, 1)")
 	if _, err := db.q.DB().Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}

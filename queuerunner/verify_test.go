@@ -28,7 +28,7 @@ func TestVerify(t *testing.T) {
 
 	var b libsql.Batch
 	b.Exec("UPDATE jobs SET ready_key = NULL, attempts = attempts + 1 WHERE id = ?", broken)
-	b.Exec("INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at) SELECT 'gone\x1b', value, 'r', 'failed', 1, 1, 1 FROM json_each('[1,2,3]')")
+	b.Exec("INSERT INTO job_run_rows(job_id, run, runner, outcome, started_at, finished_at, created_at) SELECT 'gone\x1b', value, 'r', 'failed', 1, 1, 1 FROM json_each('[1,2,3]')")
 	if _, err := db.q.DB().Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ var modelTables = []string{
 }
 
 // constantTables hold rows that never change after they were written.
-var constantTables = []string{"action_links", "api_tokens", "job_keys", "job_log", "job_runs", "message_chunks", "message_labels", "rules_chat_messages"}
+var constantTables = []string{"action_links", "api_tokens", "job_keys", "job_log", "job_run_rows", "message_chunks", "message_labels", "rules_chat_messages"}
 
 // derivedTables hold what follows from other rows, whose times they have.
 var derivedTables = []string{"job_deps", "limit_keys", "queue_counts"}

@@ -294,13 +294,13 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 }}
 
 // opComplete completes runs. An item is a text: the job's id, the token, filled
-// up with spaces to 32 characters, and the result, if any. Triggers write the run and
-// free the key. The second statement answers for those only whose lease was
+// up with spaces to 32 characters, and the result, if any. The row is also that of
+// the run, and a trigger frees the key. The second statement answers for those only whose lease was
 // lost: the item's token is no longer on the row, or the job still runs. All
 // others have landed, now or in an earlier try whose reply was lost.
 var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
-	   lease_expires_at = NULL, claimed_by = NULL, solo = 0
+	   lease_expires_at = NULL, completed_by = j.claimed_by, claimed_by = NULL, solo = 0
 	 FROM ` + Items + `, db_clock AS c
 	 WHERE j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`,
 	`SELECT e.key FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
@@ -317,12 +317,12 @@ var opHandOver = &libsql.Op{Name: "hand over", Stmts: append([]string{
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,
 // snoozed, handed_back), d (ms), err, stack. The row of
-// job_runs is written first and decides what becomes of the job, so that one
+// job_run_rows is written first and decides what becomes of the job, so that one
 // CASE holds the rules. The last statement answers whether the item's token is
 // still on the row and the job runs no more: then it has landed, now or in an
 // earlier try whose reply was lost.
 var finishStatements = []string{
-	`INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at, error, stack)
+	`INSERT INTO job_run_rows(job_id, run, runner, outcome, started_at, finished_at, created_at, error, stack)
 	 SELECT j.id, j.claims, j.claimed_by,
 	   CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'canceled'
 	        WHEN e.value->>'o' = 'fatal' THEN 'failed'
@@ -343,7 +343,7 @@ var finishStatements = []string{
 	   finished_at = iif(r.outcome IN ('failed', 'canceled'), r.finished_at, NULL),
 	   last_error = iif(r.outcome IN ('failed', 'retried'), r.error, j.last_error),
 	   lease_expires_at = NULL, claimed_by = NULL, updated_at = r.finished_at
-	 FROM json_each(?) AS e, job_runs AS r
+	 FROM json_each(?) AS e, job_run_rows AS r
 	 WHERE j.id = e.value->>'id' AND r.job_id = j.id AND r.run = j.claims AND ` + IsHolder,
 
 	`DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
@@ -360,7 +360,7 @@ var opFinish = &libsql.Op{Name: "finish", Stmts: finishStatements}
 // mailbox's sync) keeps the last of a row of snoozed runs, not all of them,
 // and of the log what oldLog leaves.
 var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
-	`DELETE FROM job_runs WHERE outcome = 'snoozed' AND (job_id, run) IN
+	`DELETE FROM job_run_rows WHERE outcome = 'snoozed' AND (job_id, run) IN
 	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + IsHolder + `)`,
 	`UPDATE meta SET value = CAST(max(CAST(meta.value AS INTEGER), o.seq) AS TEXT) FROM (SELECT max(seq) AS seq FROM (` + oldLog + `)) AS o
 	 WHERE meta.key = 'log_pruned_to' AND o.seq IS NOT NULL`,
@@ -379,10 +379,10 @@ const sqlGuard = `SELECT length(json(iif(EXISTS (
   SELECT 1 FROM jobs WHERE id = ? AND lease_token = ? AND state = 'running'), '{}', 'lease lost')))`
 
 // Rescue takes back jobs whose lease has run out, a bounded number at a time.
-// The row of job_runs marks which ones, so that both statements mean the same
+// The row of job_run_rows marks which ones, so that both statements mean the same
 // jobs although each reads the clock. The token goes: a late write of the old
 // holder must not pass for one that landed.
-const sqlRescueRuns = `INSERT INTO job_runs(job_id, run, runner, outcome, started_at, finished_at, created_at, error)
+const sqlRescueRuns = `INSERT INTO job_run_rows(job_id, run, runner, outcome, started_at, finished_at, created_at, error)
  SELECT id, claims, claimed_by, CASE solo WHEN 0 THEN 'rescued' WHEN 1 THEN 'handed_back' ELSE 'poisoned' END,
    claimed_at, (SELECT ms FROM db_clock), (SELECT ms FROM db_clock),
    CAST('the runner stopped renewing its lease' || iif(solo = 1, ' before the job began to run alone', '') AS BLOB)
@@ -392,7 +392,7 @@ const sqlRescueRuns = `INSERT INTO job_runs(job_id, run, runner, outcome, starte
 // justMarked finds the jobs that sqlRescueRuns marked in this transaction: an
 // ended run of the current claim and still running is otherwise impossible.
 const justMarked = `i.state = 'running' AND i.lease_expires_at IS NOT NULL
-   AND EXISTS (SELECT 1 FROM job_runs AS r WHERE r.job_id = i.id AND r.run = i.claims)`
+   AND EXISTS (SELECT 1 FROM job_run_rows AS r WHERE r.job_id = i.id AND r.run = i.claims)`
 
 const sqlRescueKeys = `DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
    (SELECT i.type, i.idempotency_key, i.id FROM jobs AS i INDEXED BY jobs_lease

@@ -14,21 +14,23 @@ type Rule struct{ Name, SQL string }
 // rules are the invariants of the queue's tables, in the words of
 // docs/lifecycle.md. They read everything there is.
 var rules = []Rule{
-	{"a completed job has one run that completed, its last", `SELECT CAST(j.id AS BLOB), n.completed || ' completed runs'
-	 FROM jobs AS j JOIN (SELECT job_id, sum(outcome = 'completed') AS completed FROM job_runs GROUP BY job_id) AS n ON n.job_id = j.id
-	 WHERE n.completed > 1 OR n.completed <> (j.state = 'completed')`},
+	{"a completed job has one run that completed, its last", `SELECT CAST(j.id AS BLOB), j.completed || ' completed runs'
+	 FROM (
+	   SELECT j.id, j.state, coalesce(n.completed, 0) + (j.completed_by IS NOT NULL) AS completed FROM jobs AS j
+	   LEFT JOIN (SELECT job_id, sum(outcome = 'completed') AS completed FROM job_run_rows GROUP BY job_id) AS n ON n.job_id = j.id) AS j
+	 WHERE j.completed <> (j.state = 'completed')`},
 	{"a completed job has a run", `SELECT CAST(j.id AS BLOB), 'no run' FROM jobs AS j
 	 WHERE j.state = 'completed' AND NOT EXISTS (SELECT 1 FROM job_runs AS r WHERE r.job_id = j.id AND r.run = j.claims AND r.outcome = 'completed')`},
 	{"a failed job's last run failed", `SELECT CAST(j.id AS BLOB), 'claims ' || j.claims FROM jobs AS j
 	 WHERE j.state = 'failed' AND NOT EXISTS (SELECT 1 FROM job_runs AS r WHERE r.job_id = j.id AND r.run = j.claims AND r.outcome IN ('failed', 'poisoned'))`},
 	{"each claim that is over has its run, and the present one has none", `SELECT CAST(j.id AS BLOB), 'state ' || j.state || ', claims ' || j.claims FROM jobs AS j
 	 WHERE j.claims > 0 AND (j.state = 'running') = EXISTS (SELECT 1 FROM job_runs AS r WHERE r.job_id = j.id AND r.run = j.claims)`},
-	{"no run has a number that was never claimed", `SELECT CAST(r.job_id AS BLOB), 'run ' || r.run FROM job_runs AS r JOIN jobs AS j ON j.id = r.job_id WHERE r.run > j.claims OR r.run < 1`},
-	{"attempts are the runs that were begun, less those handed back or snoozed", `SELECT CAST(j.id AS BLOB), 'attempts ' || j.attempts || ', runs ' || coalesce(n.runs, 0) FROM jobs AS j
-	 LEFT JOIN (SELECT job_id, sum(outcome NOT IN ('snoozed', 'handed_back')) AS runs FROM job_runs GROUP BY job_id) AS n ON n.job_id = j.id
-	 WHERE j.attempts <> coalesce(n.runs, 0) + (j.state = 'running')`},
+	{"no run has a number that was never claimed", `SELECT CAST(r.job_id AS BLOB), 'run ' || r.run FROM job_run_rows AS r JOIN jobs AS j ON j.id = r.job_id WHERE r.run > j.claims OR r.run < 1`},
+	{"attempts are the runs that were begun, less those handed back or snoozed", `SELECT CAST(j.id AS BLOB), 'attempts ' || j.attempts || ', runs ' || (coalesce(n.runs, 0) + (j.completed_by IS NOT NULL)) FROM jobs AS j
+	 LEFT JOIN (SELECT job_id, sum(outcome NOT IN ('snoozed', 'handed_back')) AS runs FROM job_run_rows GROUP BY job_id) AS n ON n.job_id = j.id
+	 WHERE j.attempts <> coalesce(n.runs, 0) + (j.completed_by IS NOT NULL) + (j.state = 'running')`},
 	{"failures and crashes are no more than the runs that ended so", `SELECT CAST(j.id AS BLOB), 'failures ' || j.failures || ', crashes ' || j.crashes FROM jobs AS j
-	 LEFT JOIN (SELECT job_id, sum(outcome IN ('failed', 'retried')) AS failed, sum(outcome IN ('rescued', 'poisoned')) AS crashed FROM job_runs GROUP BY job_id) AS n ON n.job_id = j.id
+	 LEFT JOIN (SELECT job_id, sum(outcome IN ('failed', 'retried')) AS failed, sum(outcome IN ('rescued', 'poisoned')) AS crashed FROM job_run_rows GROUP BY job_id) AS n ON n.job_id = j.id
 	 WHERE j.failures > coalesce(n.failed, 0) OR j.crashes > coalesce(n.crashed, 0)`},
 	{"failures keep within the budget", `SELECT CAST(id AS BLOB), 'failures ' || failures || ' of ' || max_attempts FROM jobs
 	 WHERE failures > max_attempts OR (state IN ('queued', 'running') AND failures >= max_attempts)`},
@@ -69,7 +71,7 @@ var rules = []Rule{
 	   SELECT queue, state, jobs FROM (` + nowCounted + `) UNION ALL SELECT queue, state, -1 FROM jobs) GROUP BY queue, state HAVING sum(jobs) <> 0`},
 
 	{"every log entry has its job", `SELECT CAST(l.job AS BLOB), 'entry ' || l.seq FROM job_log AS l WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.seq = l.job)`},
-	{"every run has its job", `SELECT CAST(r.job_id AS BLOB), 'run ' || r.run FROM job_runs AS r WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = r.job_id)`},
+	{"every run has its job", `SELECT CAST(r.job_id AS BLOB), 'run ' || r.run FROM job_run_rows AS r WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = r.job_id)`},
 	{"every step has its job, and a run that was claimed", `SELECT CAST(s.job_id AS BLOB), 'run ' || s.run FROM job_steps AS s LEFT JOIN jobs AS j ON j.id = s.job_id
 	 WHERE j.id IS NULL OR s.run > j.claims`},
 	{"a step has an end when it is known how it ended, and a result when it is done", `SELECT CAST(job_id AS BLOB), 'step ' || name || ', ' || outcome FROM job_steps

@@ -63,11 +63,11 @@ func TestVerifyNamesEachViolation(t *testing.T) {
 	t.Parallel()
 	covered := map[string]bool{}
 	for _, test := range []struct{ rule, sql, job string }{
-		{"a completed job has one run that completed, its last", "UPDATE job_runs SET outcome = 'completed' WHERE job_id = ?", "completed"},
-		{"a completed job has a run", "DELETE FROM job_runs WHERE job_id = ?", "completed"},
-		{"a failed job's last run failed", "UPDATE job_runs SET outcome = 'retried' WHERE job_id = ?", "failed"},
-		{"each claim that is over has its run, and the present one has none", "DELETE FROM job_runs WHERE job_id = ?", "snoozed"},
-		{"no run has a number that was never claimed", "UPDATE job_runs SET run = 9 WHERE job_id = ?", "rescued"},
+		{"a completed job has one run that completed, its last", "UPDATE job_run_rows SET outcome = 'completed' WHERE job_id = ?", "completed"},
+		{"a completed job has a run", "UPDATE jobs SET completed_by = NULL WHERE id = ?", "completed"},
+		{"a failed job's last run failed", "UPDATE job_run_rows SET outcome = 'retried' WHERE job_id = ?", "failed"},
+		{"each claim that is over has its run, and the present one has none", "DELETE FROM job_run_rows WHERE job_id = ?", "snoozed"},
+		{"no run has a number that was never claimed", "UPDATE job_run_rows SET run = 9 WHERE job_id = ?", "rescued"},
 		{"attempts are the runs that were begun, less those handed back or snoozed", "UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", "failed"},
 		{"failures and crashes are no more than the runs that ended so", "UPDATE jobs SET crashes = 2 WHERE id = ?", "rescued"},
 		{"failures keep within the budget", "UPDATE jobs SET failures = max_attempts WHERE id = ?", "ready"},
@@ -85,7 +85,7 @@ func TestVerifyNamesEachViolation(t *testing.T) {
 		{"the log has each claim once", "DELETE FROM job_log WHERE state = 'running' AND job = (SELECT seq FROM jobs WHERE id = ?)", "failed"},
 		{"a queue's counts are those of its jobs", "INSERT INTO queue_counts(queue, state, jobs) SELECT queue, state, 1 FROM jobs WHERE id = ? ON CONFLICT DO UPDATE SET jobs = queue_counts.jobs + 1", "ready"},
 		{"every log entry has its job", "INSERT INTO job_log(job, run, state, created_at) SELECT 999, 0, 'queued', 1 WHERE ? IS NOT NULL", "ready"},
-		{"every run has its job", "UPDATE job_runs SET job_id = 'none' WHERE job_id = ?", "failed"},
+		{"every run has its job", "UPDATE job_run_rows SET job_id = 'none' WHERE job_id = ?", "failed"},
 		{"every step has its job, and a run that was claimed", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, created_at, updated_at) VALUES (?, 's', 7, 'done', 1, 1, 1)", "failed"},
 		{"a step has an end when it is known how it ended, and a result when it is done", "INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, created_at, updated_at) VALUES (?, 's', 1, 'uncertain', 1, 1, 1, 1)", "failed"},
 		{"every wait has its job", "UPDATE job_deps SET job_id = 'none' WHERE job_id = ?", "after"},

@@ -49,21 +49,27 @@ func (t *transition) run(ch change) {
 	case j == nil:
 		t.violate("the history is whole", id, "a run of no job: %s", ch.row)
 	case ch.op == "+":
-		if was, ended := j.endedRuns[n]; ended {
-			t.violate("a run ends once", id, "run %d was %s and is %s", n, was, outcome)
-		}
-		if n != j.num("claims") || j.str("state") != "running" {
-			t.violate("a run ends once", id, "run %d ends as %s, and the job is %s in run %d", n, outcome, j.str("state"), j.num("claims"))
-		}
+		t.endRun(j, n, outcome)
 		if text := ch.row.str("error"); (outcome == "retried" || outcome == "failed") && ofOutage.MatchString(text) && !strings.Contains(text, "context ") {
 			t.violate("an outage spends no attempt", id, "run %d ends as %s: %s", n, outcome, text)
 		}
-		j.endedRuns[n] = outcome
 	case ch.op == "-" && outcome != "snoozed":
 		t.violate("runs are kept", id, "run %d, %s, is gone", n, outcome)
 	case ch.op == "=":
 		t.violate("a run ends once", id, "run %d is changed to %s", n, outcome)
 	}
+}
+
+// endRun notes that a run has ended: by a row of its own or, where it completed
+// its job, by the job's.
+func (t *transition) endRun(j *jobState, n int64, outcome string) {
+	if was, ended := j.endedRuns[n]; ended {
+		t.violate("a run ends once", j.id, "run %d was %s and is %s", n, was, outcome)
+	}
+	if n != j.num("claims") || j.str("state") != "running" {
+		t.violate("a run ends once", j.id, "run %d ends as %s, and the job is %s in run %d", n, outcome, j.str("state"), j.num("claims"))
+	}
+	j.endedRuns[n] = outcome
 }
 
 func (t *transition) step(ch change) {

@@ -122,7 +122,7 @@ func (c *checker) call(k *call, changes []change) {
 	// What ended a run is told by its row, whichever was written first.
 	for _, runs := range []bool{true, false} {
 		for _, ch := range changes {
-			if (ch.table == "job_runs") == runs {
+			if (ch.table == "job_run_rows") == runs {
 				t.change(ch)
 			}
 		}

@@ -42,7 +42,7 @@ var unwatchedTables = []string{"runners", "queue_counts"} // Verify knows what t
 var unwatched = []string{"payload_json", "result_json", "last_error", "error", "stack", "trace_parent", "created_at", "updated_at"}
 
 // watchedWith are columns that are watched all the same.
-var watchedWith = []string{"jobs.created_at", "jobs.payload_json", "job_runs.error", "job_steps.result_json"}
+var watchedWith = []string{"jobs.created_at", "jobs.payload_json", "job_run_rows.error", "job_steps.result_json"}
 
 // NewStore makes a migrated file with the simulator's additions.
 func NewStore(t *testing.T) *Store {

@@ -34,7 +34,7 @@ func (t *transition) change(ch change) {
 		t.job(ch)
 	case "job_keys":
 		t.key(ch)
-	case "job_runs":
+	case "job_run_rows":
 		t.run(ch)
 	case "job_steps":
 		t.step(ch)
@@ -66,6 +66,12 @@ func (t *transition) job(ch change) {
 		return
 	}
 	from, to := j.str("state"), ch.row.str("state")
+	if by := ch.row.str("completed_by"); by != j.str("completed_by") {
+		if to != "completed" || by != j.str("claimed_by") {
+			t.violate("each end of a run is written down", id, "%s → %s completed by %q, held by %q", from, to, by, j.str("claimed_by"))
+		}
+		t.endRun(j, j.num("claims"), "completed")
+	}
 	switch {
 	case from == "queued" && to == "running":
 		t.claim(j, ch.row)
