@@ -57,9 +57,10 @@ func (f *fixture) claim(id string) *oneRun {
 	if err != nil || len(c.Jobs) != 1 || c.Jobs[0].JobID != id {
 		f.t.Fatalf("claimed %+v, %v", c.Jobs, err)
 	}
+	log := zerolog.Nop()
 	steps := step.NewRecorder(step.Config{
 		DB: f.queue.DB(), System: system.Real{}, Lease: c.Jobs[0].Lease, Run: c.Jobs[0].Run,
-		LeaseEnds: func() time.Time { return c.Jobs[0].Deadline }, Worker: f.t.Context(), Log: zerolog.Nop(),
+		LeaseEnds: func() time.Time { return c.Jobs[0].Deadline }, Worker: f.t.Context(), Log: func() *zerolog.Logger { return &log },
 	})
 	return &oneRun{f, step.NewContext(f.t.Context(), steps), c.Jobs[0].Lease, steps}
 }
