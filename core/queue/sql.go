@@ -294,10 +294,11 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 }}
 
 // opComplete completes runs. An item is a text: the job's id, the token, filled
-// up with spaces to 32 characters, and the result, if any. The row is also that of
-// the run, and a trigger frees the key. The second statement answers for those only whose lease was
-// lost: the item's token is no longer on the row, or the job still runs. All
-// others have landed, now or in an earlier try whose reply was lost.
+// up with spaces to 32 characters, and the result, if any. The job's row is the
+// run's as well, and a trigger frees the key. The second statement answers for
+// those only whose lease was lost: the item's token is no longer on the row, or
+// the job still runs. All others have landed, now or in an earlier try whose
+// reply was lost.
 var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
 	   lease_expires_at = NULL, completed_by = j.claimed_by, claimed_by = NULL, solo = 0
@@ -316,11 +317,11 @@ var opHandOver = &libsql.Op{Name: "hand over", Stmts: append([]string{
 }, opComplete.Stmts...)}
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,
-// snoozed, handed_back), d (ms), err, stack. The row of
-// job_run_rows is written first and decides what becomes of the job, so that one
-// CASE holds the rules. The last statement answers whether the item's token is
-// still on the row and the job runs no more: then it has landed, now or in an
-// earlier try whose reply was lost.
+// snoozed, handed_back), d (ms), err, stack. The row of job_run_rows is written
+// first and decides what becomes of the job, so that one CASE holds the rules.
+// The last statement answers whether the item's token is still on the row and
+// the job runs no more: then it has landed, now or in an earlier try whose reply
+// was lost.
 var finishStatements = []string{
 	`INSERT INTO job_run_rows(job_id, run, runner, outcome, started_at, finished_at, created_at, error, stack)
 	 SELECT j.id, j.claims, j.claimed_by,
