@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/postroom/postroom/core/system"
 )
 
 func TestAWriteWaitsForAnotherProcess(t *testing.T) {
@@ -208,4 +210,44 @@ func TestWatchTellsOfAnotherHandlesCommit(t *testing.T) {
 	}
 	mustWrite(t, other, Exec("CREATE TABLE news (k INTEGER) STRICT"))
 	<-signal
+}
+
+// A process that writes much is not woken by every page it writes: after a
+// signal the watch rests, and what was written meanwhile is met then.
+func TestWatchRestsAfterASignal(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	over := make(chan time.Time)
+	f := open(t, Options{Path: path, System: resting{over: over}})
+	other := open(t, Options{Path: path, Synchronous: "normal"})
+	signal := f.Watch(t.Context())
+	if signal == nil {
+		t.Skip("folders cannot be watched here")
+	}
+	mustWrite(t, other, Exec("CREATE TABLE news (k INTEGER) STRICT"))
+	<-signal
+	for range 10 {
+		mustWrite(t, other, Exec("INSERT INTO news VALUES (1)"))
+	}
+	select {
+	case <-signal:
+		t.Error("a signal while the watch rests")
+	default:
+	}
+	close(over)
+	<-signal
+}
+
+// resting is a system whose watch rests until told otherwise.
+type resting struct {
+	system.Real
+
+	over chan time.Time
+}
+
+func (s resting) NewTimer(d time.Duration) system.Timer {
+	if d == watchRest {
+		return &handTimer{c: s.over}
+	}
+	return s.Real.NewTimer(d)
 }

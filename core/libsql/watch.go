@@ -4,9 +4,15 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
+
+// watchRest is how long nothing is listened to after a signal. A process that
+// writes much would else be woken by every page of its log; what is written
+// meanwhile is one event, which is met afterwards.
+const watchRest = 2 * time.Millisecond
 
 // Watch implements [DB]: every commit in WAL mode writes the log, which the
 // operating system reports at no idle cost. The signal may come before the
@@ -40,6 +46,12 @@ func (f *File) Watch(ctx context.Context) <-chan struct{} {
 			select {
 			case out <- struct{}{}:
 			default:
+			}
+			rest := f.opt.System.NewTimer(watchRest)
+			select {
+			case <-rest.C():
+			case <-ctx.Done():
+				rest.Stop()
 			}
 		}
 	})
