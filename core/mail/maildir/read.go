@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // attempts bounds how often an operation looks a message up again because
@@ -24,57 +25,61 @@ var usualInfos = [...]string{"", ":2,", ":2,S", ":2,RS", ":2,FS", ":2,FRS", ":2,
 // no longer at e.Path is looked up by its unique name; ErrGone says that there
 // is none. Only regular files are opened, and never in a way that can hang.
 func (d *Dir) Read(e Entry, max int64) ([]byte, Entry, error) {
-	for range attempts {
-		found, err := d.Resolve(e)
-		if err != nil {
-			return nil, Entry{}, err
+	for n := range attempts {
+		found, ok := d.listed(e)
+		if !ok || n > 0 { // usually it is where it was listed, and opening it tells
+			var err error
+			if found, err = d.Resolve(e); err != nil {
+				return nil, Entry{}, err
+			}
 		}
-		raw, err := readFile(found.Path, max)
+		raw, changed, err := readFile(found.Path, max)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE) {
 			continue
 		}
 		if err != nil {
 			return nil, Entry{}, fmt.Errorf("maildir: read: %w", &PathError{Path: found.Path, Err: err})
 		}
-		found.Size = int64(len(raw))
+		found.Size, found.Time = int64(len(raw)), changed
 		return raw, found, nil
 	}
 	return nil, Entry{}, fmt.Errorf("maildir: read %q: %w", e.Unique, ErrGone)
 }
 
-func readFile(path string, max int64) ([]byte, error) {
+// readFile returns what a file holds, and when it was last changed.
+func readFile(path string, max int64) ([]byte, time.Time, error) {
 	// O_NONBLOCK: opening a FIFO without a writer would wait for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		if errors.Is(err, syscall.ELOOP) {
-			return nil, ErrNotRegular
+			return nil, time.Time{}, ErrNotRegular
 		}
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, ErrNotRegular
+		return nil, time.Time{}, ErrNotRegular
 	}
 	if info.Size() > max {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, info.Size(), max)
+		return nil, time.Time{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, info.Size(), max)
 	}
 	raw := make([]byte, info.Size())
 	n, err := io.ReadFull(f, raw)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	// A message file never grows once it is in new/ or cur/; one that does
 	// is not a message yet.
 	if after, err := f.Stat(); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	} else if after.Size() != int64(n) {
-		return nil, errors.New("the file changed while it was read")
+		return nil, time.Time{}, errors.New("the file changed while it was read")
 	}
-	return raw[:n], nil
+	return raw[:n], info.ModTime(), nil
 }
 
 // Find looks a unique name up in all folders. Usual names are tried first,
@@ -135,10 +140,8 @@ func (d *Dir) changes(folders []string) []change {
 // there, else anywhere in e.Folder, else anywhere in the Maildir. An Entry with
 // nothing but Unique and Folder is enough.
 func (d *Dir) Resolve(e Entry) (Entry, error) {
-	if e.Path != "" {
-		if found, ok := d.at(e); ok {
-			return found, nil
-		}
+	if found, ok := d.at(e); ok {
+		return found, nil
 	}
 	if e.Unique == "" || strings.ContainsAny(e.Unique, ":/\x00") || e.Unique[0] == '.' {
 		return Entry{}, fmt.Errorf("maildir: find: %w", ErrInvalidName)
@@ -160,6 +163,15 @@ func (d *Dir) Resolve(e Entry) (Entry, error) {
 // at describes the file at e.Path, if that path is one of this Maildir's
 // messages with e's unique name.
 func (d *Dir) at(e Entry) (Entry, bool) {
+	found, ok := d.listed(e)
+	return found, ok && stat(&found)
+}
+
+// listed is at without a look whether the file is there.
+func (d *Dir) listed(e Entry) (Entry, bool) {
+	if e.Path == "" {
+		return Entry{}, false
+	}
 	dir, name := filepath.Split(filepath.Clean(e.Path))
 	subPath := filepath.Clean(dir)
 	sub := filepath.Base(subPath)
@@ -178,7 +190,7 @@ func (d *Dir) at(e Entry) (Entry, bool) {
 	if e.Unique != "" && found.Unique != e.Unique || !d.within(folder, sub) {
 		return Entry{}, false
 	}
-	return found, stat(&found)
+	return found, true
 }
 
 func (d *Dir) probe(folder, unique string) (Entry, bool) {
