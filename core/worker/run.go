@@ -120,6 +120,12 @@ func (w *Worker) slot() {
 		if another {
 			w.spare = true
 		}
+		if len(w.line) == 0 {
+			select {
+			case w.emptied <- struct{}{}:
+			default:
+			}
+		}
 		w.mu.Unlock()
 		if another {
 			w.sys.Go("slot", w.slot)
@@ -306,7 +312,30 @@ func (w *Worker) complete(r *activeRun) {
 	}
 }
 
+// gatherCompleted waits while claimed jobs stand in line for a goroutine, but
+// no longer than half of what the call before took: they may complete at once,
+// and then one commit holds what would have been several.
+func (w *Worker) gatherCompleted() {
+	w.mu.Lock()
+	inLine, atMost := len(w.line) > 0, w.completeTook/2
+	select {
+	case <-w.emptied:
+	default:
+	}
+	w.mu.Unlock()
+	if !inLine || atMost <= 0 {
+		return
+	}
+	t := w.sys.NewTimer(atMost)
+	defer t.Stop()
+	select {
+	case <-w.emptied:
+	case <-t.C():
+	}
+}
+
 func (w *Worker) completeAll() {
+	w.gatherCompleted()
 	w.mu.Lock()
 	runs := w.completed
 	if len(runs) > completeAtOnce {
@@ -318,9 +347,11 @@ func (w *Worker) completeAll() {
 	for i, r := range runs {
 		done[i] = queue.Completion{Lease: r.claimed.Lease, Result: r.result}
 	}
+	began := w.sys.Now()
 	held, err := w.q.Complete(context.WithoutCancel(runs[0].worker), done)
 	// What has come meanwhile is on its way while these are reported.
 	w.mu.Lock()
+	w.completeTook = w.sys.Now().Sub(began)
 	w.completing = len(w.completed) > 0
 	more := w.completing
 	w.mu.Unlock()

@@ -96,22 +96,24 @@ type Worker struct {
 	hurry   chan struct{} // closed when the drain is cut short
 	once    sync.Once
 
-	mu         sync.Mutex
-	active     []*activeRun  // the jobs in hand
-	busy       int           // how many of them wait for their handler or have it at work
-	line       []*activeRun  // those that wait for a goroutine, in the order they were claimed
-	spare      bool          // a goroutine is on its way to the line
-	completed  []*activeRun  // those whose completion is not on its way
-	completing bool          // a call with completions is under way
-	freed      chan struct{} // a slot became free
-	draining   bool
-	nextEnd    time.Time // of the lease that ends first; zero when the deadlines wait for a run
-	contact    time.Time // since when the database has answered every call, without a gap; zero after a failure
-	answered   time.Time // when it did so last
-	troubles   map[string]libsql.Class
-	reported   map[string]bool // unknown job types already warned of
-	late       []lateClaim     // what may yet land
-	metrics    metrics
+	mu           sync.Mutex
+	active       []*activeRun  // the jobs in hand
+	busy         int           // how many of them wait for their handler or have it at work
+	line         []*activeRun  // those that wait for a goroutine, in the order they were claimed
+	spare        bool          // a goroutine is on its way to the line
+	completed    []*activeRun  // those whose completion is not on its way
+	completing   bool          // a call with completions is under way
+	completeTook time.Duration // how long the last one took
+	emptied      chan struct{} // nothing stands in line any more
+	freed        chan struct{} // a slot became free
+	draining     bool
+	nextEnd      time.Time // of the lease that ends first; zero when the deadlines wait for a run
+	contact      time.Time // since when the database has answered every call, without a gap; zero after a failure
+	answered     time.Time // when it did so last
+	troubles     map[string]libsql.Class
+	reported     map[string]bool // unknown job types already warned of
+	late         []lateClaim     // what may yet land
+	metrics      metrics
 
 	nextSolo time.Time // before when no job is made to run alone
 	soloWait time.Duration
@@ -125,7 +127,7 @@ func New(q *queue.Queue, log zerolog.Logger, cfg Config, bindings ...Binding) (*
 	w := &Worker{
 		cfg: cfg, q: q, sys: sys, types: types, log: log,
 		bound: map[string]Binding{}, due: sys.NewTimer(time.Hour),
-		wake: make(chan struct{}, 1), earlier: make(chan struct{}, 1), stirred: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), earlier: make(chan struct{}, 1), stirred: make(chan struct{}, 1), hurry: make(chan struct{}), freed: make(chan struct{}, 1), emptied: make(chan struct{}, 1),
 		troubles: map[string]libsql.Class{}, reported: map[string]bool{}, soloWait: 5 * time.Minute,
 	}
 	for _, b := range bindings {
