@@ -321,11 +321,11 @@ const (
 
 // completeItem is the item of opComplete.
 func (l Lease) completeItem(result json.RawMessage) []byte {
-	return job.Payload(l.text() + string(result))
+	return job.Payload(l.Text() + string(result))
 }
 
-// text is the lease as items have it.
-func (l Lease) text() string { return fmt.Sprintf("%s%-*s", l.JobID, TokenLength, l.Token) }
+// Text is the lease as items have it that are texts.
+func (l Lease) Text() string { return fmt.Sprintf("%s%-*s", l.JobID, TokenLength, l.Token) }
 
 // finishItem is the item of opFinish.
 func (l Lease) finishItem(o Outcome) []byte {
@@ -411,7 +411,7 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 		return err
 	}
 	b := q.NewBatch(ctx)
-	b.parent, b.lease = l.JobID, l.text()
+	b.parent, b.lease = l.JobID, l.Text()
 	l.Guard(&b.Batch)
 	fill(b)
 	if b.problem == nil && len(b.plain) == b.Len()-1 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -189,9 +190,7 @@ func (c *call) encode(v any) (json.RawMessage, error) {
 // outcome of the run: the work is done, too. Only another holder of the job or
 // the end of the runner prevents it.
 func (c *call) record(ctx context.Context, outcome job.StepOutcome, result json.RawMessage, stepErr error) error {
-	ctx, stop := c.lasting(ctx)
-	defer stop()
-	return c.recordNow(ctx, outcome, result, stepErr)
+	return c.recordNow(lasting{c.cfg.Worker, ctx}, outcome, result, stepErr)
 }
 
 // recordNow is record, but heeds the context.
@@ -201,32 +200,34 @@ func (c *call) recordNow(ctx context.Context, outcome job.StepOutcome, result js
 
 // resolve is record for an effect whose intent is recorded.
 func (c *call) resolve(ctx context.Context, outcome job.StepOutcome, result json.RawMessage, stepErr error) error {
-	ctx, stop := c.lasting(ctx)
-	defer stop()
-	return c.write(ctx, opResolve, outcome, result, stepErr)
+	return c.write(lasting{c.cfg.Worker, ctx}, opResolve, outcome, result, stepErr)
 }
 
-// lasting returns a context that ends with the runner, not with the handler's.
-func (c *call) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(c.cfg.Worker, cancel)
-	return ctx, func() { stop(); cancel() }
+// lasting is the runner's context, with what the handler's knows.
+type lasting struct {
+	context.Context //nolint:containedctx // the runner's
+
+	handler context.Context //nolint:containedctx // for its values
+}
+
+func (l lasting) Value(key any) any {
+	if v := l.Context.Value(key); v != nil {
+		return v
+	}
+	return l.handler.Value(key)
 }
 
 // write asks for one op under the job's fence.
 func (c *call) write(ctx context.Context, op *libsql.Op, outcome job.StepOutcome, result json.RawMessage, stepErr error) error {
-	it := item{
-		JobID: c.cfg.Lease.JobID, Token: c.cfg.Lease.Token, Name: c.name, Run: c.cfg.Run, Outcome: outcome,
-		Took: c.cfg.System.Now().Sub(c.start).Milliseconds(), Result: string(result),
-	}
+	rest := string(result)
 	if stepErr != nil {
-		why := job.RepairText(stepErr.Error(), maxError)
-		it.Error = &why
+		rest = job.RepairText(stepErr.Error(), maxError)
 	}
-	encoded := job.Payload(it)
+	item := job.Payload(fmt.Sprintf("%s%-10d%-4d%-9s%s%s", c.cfg.Lease.Text(),
+		c.cfg.System.Now().Sub(c.start).Milliseconds(), utf8.RuneCountInString(c.name), outcome, c.name, rest))
 	var rows []libsql.Row
 	err := libsql.Insist(ctx, c.cfg.System, func() (err error) {
-		rows, err = c.cfg.DB.Merge(ctx, op, encoded)
+		rows, err = c.cfg.DB.Merge(ctx, op, item)
 		return err
 	})
 	if err == nil && rows[0] != nil {
@@ -236,18 +237,6 @@ func (c *call) write(ctx context.Context, op *libsql.Op, outcome job.StepOutcome
 		return fmt.Errorf("record step %s: %w", c.name, err)
 	}
 	return nil
-}
-
-// item is what the ops take.
-type item struct {
-	JobID   string          `json:"id"`
-	Token   string          `json:"t"`
-	Name    string          `json:"name"`
-	Run     int64           `json:"run"`
-	Outcome job.StepOutcome `json:"o"`
-	Took    int64           `json:"ms"`
-	Result  string          `json:"result,omitempty"` // JSON; "" for none
-	Error   *string         `json:"err,omitempty"`
 }
 
 func (r *Recorder) read(ctx context.Context, s libsql.Stmt) ([]libsql.Row, error) {

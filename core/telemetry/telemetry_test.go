@@ -161,7 +161,7 @@ func TestStart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, span := Step(t.Context(), "s")
+			_, span := QueueJob(t.Context(), JobInfo{ID: "1", Type: "t", Queue: "q", Attempt: 1})
 			End(span, nil)
 			err = tel.Shutdown(t.Context())
 			if strings.Contains(fmt.Sprintf("%+v", err), "hunter2") {
