@@ -124,13 +124,13 @@ func TestEnumsAgreeWithTheirConstants(t *testing.T) {
 
 // enum returns the values that a column's CHECK allows.
 func enum(ddl, column string) []string {
-	m := regexp.MustCompile(`(?m)^\s*` + column + `\s.*CHECK \(` + column + ` IN \(([^)]*)\)`).FindStringSubmatch(ddl)
+	m := regexp.MustCompile(`(?m)^\s*` + column + `\s.*CHECK \(` + column + ` (?:IN|=) (.*)$`).FindStringSubmatch(ddl)
 	if m == nil {
 		return nil
 	}
 	var out []string
-	for v := range strings.SplitSeq(m[1], ",") {
-		out = append(out, strings.Trim(v, " '"))
+	for _, v := range regexp.MustCompile(`'([^']*)'`).FindAllStringSubmatch(m[1], -1) {
+		out = append(out, v[1])
 	}
 	return out
 }

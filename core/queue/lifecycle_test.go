@@ -91,15 +91,15 @@ func section(t *testing.T, page, title string) string {
 	return body
 }
 
-// check returns the values of a column's CHECK (… IN (…)).
+// check returns the values that a column's CHECK allows.
 func check(schema, column string) []string {
-	m := regexp.MustCompile(`(?m)^\s*` + column + `\s+TEXT\s+NOT NULL CHECK \(` + column + ` IN \(([^)]*)\)`).FindStringSubmatch(schema)
+	m := regexp.MustCompile(`(?m)^\s*` + column + `\s+TEXT\s+NOT NULL CHECK \(` + column + ` (?:IN|=) (.*)$`).FindStringSubmatch(schema)
 	if m == nil {
 		return nil
 	}
 	var out []string
-	for _, v := range strings.Split(m[1], ",") {
-		out = append(out, strings.Trim(v, " '"))
+	for _, v := range regexp.MustCompile(`'([^']*)'`).FindAllStringSubmatch(m[1], -1) {
+		out = append(out, v[1])
 	}
 	return out
 }
