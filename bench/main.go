@@ -98,7 +98,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 	}
 	if *svgFile != "" {
-		return os.WriteFile(*svgFile, []byte(res.draw()), 0o644) //nolint:gosec // to be read by anybody
+		if err := os.WriteFile(*svgFile, []byte(res.draw()), 0o644); err != nil { //nolint:gosec // to be read by anybody
+			return err
+		}
+	}
+	if n := len(res.Failed); n > 0 {
+		return fmt.Errorf("%d runs failed: see above", n)
 	}
 	return nil
 }
@@ -154,10 +159,15 @@ func (b *bench) measure(ctx context.Context) (*results, error) {
 				}
 				b.note("round %d of %d: %s: %s", round+1, b.count, w.Name, p.Name)
 				r, err := b.one(ctx, p, p.running, w.Name, b.size, nil)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %s: %w", p.Name, w.Name, err)
+				switch {
+				case ctx.Err() != nil:
+					return nil, ctx.Err()
+				case err != nil: // the other figures stay good
+					res.Failed = append(res.Failed, failed{p.Name, w.Name, strings.TrimSpace(err.Error())})
+					b.note("%s: %s: %v", p.Name, w.Name, err)
+				default:
+					res.add(w, p, r)
 				}
-				res.add(w, p, r)
 			}
 		}
 	}

@@ -20,6 +20,7 @@ type results struct {
 	Machine place     `json:"machine"`
 	Peers   []*peer   `json:"peers"`
 	Skipped []skipped `json:"skipped,omitempty"`
+	Failed  []failed  `json:"failed,omitempty"` // runs that count for nothing
 	Results []*result `json:"results"`
 }
 
@@ -34,6 +35,12 @@ type place struct {
 type skipped struct {
 	Peer string `json:"peer"`
 	Why  string `json:"why"`
+}
+
+type failed struct {
+	Peer     string `json:"peer"`
+	Workload string `json:"workload"`
+	Why      string `json:"why"`
 }
 
 type result struct {
@@ -121,6 +128,9 @@ func (r *results) print(out io.Writer) error {
 	}
 	for _, s := range r.Skipped {
 		_, _ = fmt.Fprintf(t, "%s\tskipped: %s\n", s.Peer, s.Why)
+	}
+	for _, f := range r.Failed {
+		_, _ = fmt.Fprintf(t, "%s\t%s failed: %s\n", f.Peer, f.Workload, f.Why)
 	}
 	_ = t.Flush() // into memory
 	last := ""

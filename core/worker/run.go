@@ -298,6 +298,7 @@ func isOutage(err error) bool {
 const (
 	completeAtOnce = 1000
 	smallResult    = 4 << 10 // a longer one goes alone
+	mostGather     = 20 * time.Millisecond
 )
 
 // complete stores that a job has completed, with all others that have by then.
@@ -313,11 +314,11 @@ func (w *Worker) complete(r *activeRun) {
 }
 
 // gatherCompleted waits while claimed jobs stand in line for a goroutine, but
-// no longer than half of what the call before took: they may complete at once,
-// and then one commit holds what would have been several.
+// no longer than half of what the call before took, nor than mostGather: they
+// may complete at once, and then one commit holds what would have been several.
 func (w *Worker) gatherCompleted() {
 	w.mu.Lock()
-	inLine, atMost := len(w.line) > 0, w.completeTook/2
+	inLine, atMost := len(w.line) > 0, min(w.completeTook/2, mostGather)
 	select {
 	case <-w.emptied:
 	default:
