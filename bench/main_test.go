@@ -75,6 +75,30 @@ func TestEverythingRuns(t *testing.T) {
 	}
 }
 
+func TestARunThatFailsLeavesTheOtherFigures(t *testing.T) {
+	t.Parallel()
+	peers, err := choose("peer", peers(), func(p *peer) string { return p.Name }, "postroom")
+	if err != nil {
+		t.Fatal(err)
+	}
+	workloads, err := choose("workload", driver.Workloads(), func(w driver.Workload) string { return w.Name }, "enqueue-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{size: 200, count: 2, dir: t.TempDir(), log: io.Discard, peers: peers, workloads: append(workloads, driver.Workload{Name: "nothing"})}
+	res, err := b.measure(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Failed) != 2 || res.Failed[0].Workload != "nothing" || len(res.Results) != 1 || len(res.Results[0].Runs) != 2 {
+		t.Errorf("failed: %+v, results: %+v", res.Failed, res.Results)
+	}
+	var out bytes.Buffer
+	if err := res.print(&out); err != nil || !strings.Contains(out.String(), "nothing failed: ") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
 func TestWhatCannotBeMeasuredIsRefused(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{

@@ -10,17 +10,18 @@ import (
 // docs/lifecycle.md, which tells the transitions in words. TEXT goes out as
 // BLOB: see libsql.Query. Statements that take the time ask db_clock once.
 
-// isHolder is true for the row j of jobs when the item e carries the token of
-// its claim (t) and the job still runs: the fence of every op.
-const isHolder = `j.lease_token = e.value->>'t' AND j.state = 'running'`
-
 // Items is the items e of an op. The LIMIT keeps SQLite from putting json_each
 // in its place, which would write out the item's text for every mention of it.
 const Items = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
 
-// IsHolder is the same for items that are texts, which begin with [Lease.Text]:
-// SQLite finds a part of a text sooner than a member of an object.
-const IsHolder = `j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`
+// heldByObject is true for the row j of jobs when the item e, an object with
+// that job's id, carries the token of its claim (t) and the job still runs: the
+// fence of every op.
+const heldByObject = `j.lease_token = e.value->>'t' AND j.state = 'running'`
+
+// HeldByText is the same for items that are texts, which begin with
+// [Lease.Text]: SQLite finds a part of a text sooner than a member of an object.
+const HeldByText = `j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`
 
 // place is where the row j stands in the claim order: the age of a job counts
 // from when it was stored or, if that is later, from when it becomes due.
@@ -292,8 +293,8 @@ const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE r
 // token still holds, whether somebody wants the job canceled.
 var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	`UPDATE jobs AS j SET lease_expires_at = c.ms + (e.value->>'lease'), heartbeat_at = c.ms
-	 FROM ` + Items + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + isHolder,
-	`SELECT e.key, coalesce(` + isHolder + `, 0), j.cancel_requested_at IS NOT NULL
+	 FROM ` + Items + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + heldByObject,
+	`SELECT e.key, coalesce(` + heldByObject + `, 0), j.cancel_requested_at IS NOT NULL
 	 FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
@@ -307,7 +308,7 @@ var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
 	   lease_expires_at = NULL, completed_by = j.claimed_by, claimed_by = NULL, solo = 0
 	 FROM ` + Items + `, db_clock AS c
-	 WHERE ` + IsHolder,
+	 WHERE ` + HeldByText,
 	`SELECT e.key FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
 	 WHERE coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0) = 0`,
 }}
@@ -335,7 +336,7 @@ var finishStatements = []string{
 	        ELSE e.value->>'o' END,
 	   j.claimed_at, c.ms, c.ms, CAST(e.value->>'err' AS BLOB), CAST(e.value->>'stack' AS BLOB)
 	 FROM json_each(?) AS e, db_clock AS c JOIN jobs AS j ON j.id = e.value->>'id'
-	 WHERE ` + isHolder,
+	 WHERE ` + heldByObject,
 
 	`UPDATE jobs AS j SET
 	   state = CASE r.outcome WHEN 'failed' THEN 'failed' WHEN 'canceled' THEN 'canceled' ELSE 'queued' END,
@@ -349,7 +350,7 @@ var finishStatements = []string{
 	   last_error = iif(r.outcome IN ('failed', 'retried'), r.error, j.last_error),
 	   lease_expires_at = NULL, claimed_by = NULL, updated_at = r.finished_at
 	 FROM json_each(?) AS e, job_run_rows AS r
-	 WHERE j.id = e.value->>'id' AND r.job_id = j.id AND r.run = j.claims AND ` + isHolder,
+	 WHERE j.id = e.value->>'id' AND r.job_id = j.id AND r.run = j.claims AND ` + heldByObject,
 
 	`DELETE FROM job_keys WHERE scope = 'active' AND (type, key, job_id) IN
 	   (SELECT j.type, j.idempotency_key, j.id FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id'
@@ -366,7 +367,7 @@ var opFinish = &libsql.Op{Name: "finish", Stmts: finishStatements}
 // and of the log what oldLog leaves.
 var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
 	`DELETE FROM job_run_rows WHERE outcome = 'snoozed' AND (job_id, run) IN
-	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + isHolder + `)`,
+	   (SELECT j.id, j.claims - 1 FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id' WHERE ` + heldByObject + `)`,
 	`UPDATE meta SET value = CAST(max(CAST(meta.value AS INTEGER), o.seq) AS TEXT) FROM (SELECT max(seq) AS seq FROM (` + oldLog + `)) AS o
 	 WHERE meta.key = 'log_pruned_to' AND o.seq IS NOT NULL`,
 	`DELETE FROM job_log WHERE seq IN (` + oldLog + `)`,
@@ -377,7 +378,7 @@ var opSnooze = &libsql.Op{Name: "snooze", Stmts: append([]string{
 const oldLog = `SELECT l.seq FROM json_each(?) AS e JOIN jobs AS j ON j.id = e.value->>'id'
    CROSS JOIN job_log AS l ON l.seq IN (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq LIMIT 10)
    WHERE l.created_at < (SELECT ms FROM db_clock) - 3600000
-   AND l.seq <= min(` + countedTo + `, (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100)) AND ` + isHolder
+   AND l.seq <= min(` + countedTo + `, (SELECT seq FROM job_log WHERE job = j.seq ORDER BY seq DESC LIMIT 1 OFFSET 100)) AND ` + heldByObject
 
 // sqlGuard raises an error unless the token still holds the job.
 const sqlGuard = `SELECT length(json(iif(EXISTS (
@@ -576,11 +577,11 @@ const sqlRunner = `INSERT INTO runners(id, host, pid, version, queues_json, type
 
 const sqlRunnerGone = `DELETE FROM runners WHERE id = ?`
 
-// sqlRunnersForget drops runners that have been silent for a day.
 // sqlHeld counts the jobs in each runner's hands.
 const sqlHeld = `SELECT CAST(claimed_by AS BLOB), count(*) FROM jobs INDEXED BY jobs_lease
  WHERE state = 'running' AND lease_expires_at IS NOT NULL GROUP BY claimed_by`
 
+// sqlRunnersForget drops runners that have been silent for a day.
 const sqlRunnersForget = `DELETE FROM runners WHERE heartbeat_at < (SELECT ms FROM db_clock) - 86400000`
 
 const sqlRunners = `SELECT CAST(id AS BLOB), CAST(host AS BLOB), pid, CAST(version AS BLOB), CAST(queues_json AS BLOB),

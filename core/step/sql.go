@@ -29,7 +29,7 @@ const (
 
 // lostLease answers for those items only whose lease is lost: nothing was
 // written for them.
-const lostLease = `SELECT e.key FROM ` + queue.Items + ` WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE ` + queue.IsHolder + `)`
+const lostLease = `SELECT e.key FROM ` + queue.Items + ` WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE ` + queue.HeldByText + `)`
 
 // All of the package's writes. Each item stands behind the fence of its own
 // job's lease, and each is safe to repeat.
@@ -39,7 +39,7 @@ var (
 		`INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, result_json, error, created_at, updated_at)
  SELECT j.id, ` + itemName + `, j.claims, ` + itemOutcome + `, c.ms - ` + itemSince + `, iif(` + itemOutcome + ` = 'running', NULL, c.ms),
    ` + itemResult + `, ` + itemError + `, c.ms, c.ms
- FROM ` + queue.Items + `, db_clock AS c CROSS JOIN jobs AS j WHERE ` + queue.IsHolder + `
+ FROM ` + queue.Items + `, db_clock AS c CROSS JOIN jobs AS j WHERE ` + queue.HeldByText + `
  ON CONFLICT(job_id, name) DO UPDATE SET run = excluded.run, outcome = excluded.outcome,
    started_at = iif(job_steps.outcome = 'running' AND job_steps.run = excluded.run, job_steps.started_at, excluded.started_at),
    finished_at = excluded.finished_at, result_json = excluded.result_json, error = excluded.error, updated_at = excluded.updated_at
@@ -54,7 +54,7 @@ var (
 		`UPDATE job_steps AS s SET outcome = ` + itemOutcome + `, finished_at = iif(` + itemOutcome + ` = 'uncertain', NULL, c.ms),
    result_json = ` + itemResult + `, error = ` + itemError + `, updated_at = c.ms
  FROM ` + queue.Items + `, db_clock AS c CROSS JOIN jobs AS j
- WHERE ` + queue.IsHolder + ` AND s.job_id = j.id AND s.name = ` + itemName + ` AND (s.outcome <> 'done' OR ` + itemOutcome + ` = 'uncertain')`,
+ WHERE ` + queue.HeldByText + ` AND s.job_id = j.id AND s.name = ` + itemName + ` AND (s.outcome <> 'done' OR ` + itemOutcome + ` = 'uncertain')`,
 		lostLease,
 	}}
 )
