@@ -223,15 +223,15 @@ func claimedRows(rows []libsql.Row, token string, deadline time.Time) ([]Claimed
 	for i, r := range rows {
 		var n [8]int64
 		const parts = 3 + len(n) + 3
-		head, payload := r.Bytes(0), -1
+		row, payload := r.Bytes(0), -1
 		for range parts - 1 {
-			end := bytes.IndexByte(head[payload+1:], '\n')
+			end := bytes.IndexByte(row[payload+1:], '\n')
 			if end < 0 {
 				return nil, errClaimedRow
 			}
 			payload += 1 + end
 		}
-		text := strings.SplitN(string(head[:payload]), "\n", parts-1)
+		text := strings.SplitN(string(row[:payload]), "\n", parts-1)
 		for k := range n {
 			var err error
 			if n[k], err = strconv.ParseInt(text[3+k], 10, 64); err != nil {
@@ -242,7 +242,7 @@ func claimedRows(rows []libsql.Row, token string, deadline time.Time) ([]Claimed
 		line[i] = inLine{place: since - priority*boost, seq: seq, Claimed: Claimed{
 			Lease: Lease{JobID: text[0], Token: token},
 			Type:  text[1], Queue: text[2], Priority: priority, Attempt: n[1], MaxAttempts: n[2], Failures: n[3], Run: n[4],
-			Payload: r.Bytes(0)[payload+1:], TraceParent: text[11][1:], Key: text[12][1:], Deadline: deadline,
+			Payload: row[payload+1:], TraceParent: text[11][1:], Key: text[12][1:], Deadline: deadline,
 			Waited: time.Duration(claimed-since) * time.Millisecond,
 		}}
 	}
@@ -343,34 +343,36 @@ func (l Lease) finishItem(o Outcome) []byte {
 // reply returns what the first call made of it. ErrLeaseLost means that
 // nothing was changed, because the lease had ended before.
 func (q *Queue) Finish(ctx context.Context, l Lease, o Outcome) (job.State, error) {
-	op := opFinish
-	var item []byte
-	switch o.Kind {
-	case Completed:
-		if err := job.CheckJSON("result", orNull(o.Result)); err != nil {
-			return "", err
-		}
-		op, item = opComplete, l.completeItem(o.Result)
-	case Snoozed:
-		op, item = opSnooze, l.finishItem(o)
-	default:
-		item = l.finishItem(o)
-	}
-	rows, err := q.db.Merge(ctx, op, item)
+	state, err := q.finish(ctx, l, o)
 	if err != nil {
 		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, err)
 	}
-	switch answer := rows[0]; {
-	case op == opComplete && answer == nil:
-		return job.Completed, nil
-	case op == opComplete || !answer.Bool(1):
-		return "", fmt.Errorf("finish job %s as %s: %w", l.JobID, o.Kind, ErrLeaseLost)
-	default:
-		if o.Kind == HandedBack {
-			q.signal()
-		}
-		return job.State(answer.Str(2)), nil
+	if o.Kind == HandedBack {
+		q.signal()
 	}
+	return state, nil
+}
+
+func (q *Queue) finish(ctx context.Context, l Lease, o Outcome) (job.State, error) {
+	op := opFinish
+	switch o.Kind {
+	case Completed:
+		held, err := q.Complete(ctx, []Completion{{l, o.Result}})
+		if err == nil && !held[0] {
+			err = ErrLeaseLost
+		}
+		return job.Completed, err
+	case Snoozed:
+		op = opSnooze
+	}
+	rows, err := q.db.Merge(ctx, op, l.finishItem(o))
+	if err != nil {
+		return "", err
+	}
+	if !rows[0].Bool(1) {
+		return "", ErrLeaseLost
+	}
+	return job.State(rows[0].Str(2)), nil
 }
 
 // Completion is a run that has completed, and its job's result; nil is null.
@@ -392,7 +394,7 @@ func (q *Queue) Complete(ctx context.Context, runs []Completion) (held []bool, e
 	}
 	rows, err := q.db.Merge(ctx, opComplete, items...)
 	if err != nil {
-		return nil, fmt.Errorf("complete %d jobs: %w", len(runs), err)
+		return nil, fmt.Errorf("complete: %w", err)
 	}
 	held = make([]bool, len(runs))
 	for i, row := range rows {
