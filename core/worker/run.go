@@ -233,7 +233,7 @@ func (w *Worker) conclude(ctx context.Context, stop context.CancelFunc, r *activ
 			r.log().Warn().Ctx(r.ctx).Err(err).Msg("the handler failed after it had committed; the job stays completed")
 		}
 		w.metrics.ran(r.claimed.Type, string(queue.Completed), r.took)
-		w.sayCompleted(r)
+		w.mention(r, string(queue.Completed))
 		w.leave(r, nil)
 		return
 	}
@@ -434,16 +434,15 @@ func (w *Worker) report(r *activeRun, o queue.Outcome, state job.State) {
 		r.log().Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("job failed; it will be tried again")
 	case o.Kind == queue.Snoozed && o.Error != "":
 		r.log().Warn().Ctx(r.ctx).Str("error", o.Error).Dur("retry_in_ms", o.Delay).Msg("the database did not let the job go on; it will be tried again, and no attempt is spent")
-	case o.Kind == queue.Completed:
-		w.sayCompleted(r)
 	default:
-		r.log().Debug().Ctx(r.ctx).Str("outcome", outcome).Msg("job " + outcome)
+		w.mention(r, outcome)
 	}
 }
 
-// sayCompleted writes the line of a completed run, which is rarely asked for.
-func (w *Worker) sayCompleted(r *activeRun) {
+// mention writes the line of a run that ended as it should, which is rarely
+// asked for: its logger is made only then.
+func (w *Worker) mention(r *activeRun, outcome string) {
 	if w.log.GetLevel() <= zerolog.DebugLevel && zerolog.GlobalLevel() <= zerolog.DebugLevel {
-		r.log().Debug().Ctx(r.ctx).Str("outcome", string(queue.Completed)).Msg("job completed")
+		r.log().Debug().Ctx(r.ctx).Str("outcome", outcome).Msg("job " + outcome)
 	}
 }
