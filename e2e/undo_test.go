@@ -178,7 +178,8 @@ func TestUndoOfAllPutsEverythingBackWhateverIsKilled(t *testing.T) {
 	// A snooze whose undo was called off, because the other program moved the
 	// message, goes on: its wake waits for its time.
 	s.until("everything is undone", func() bool {
-		return s.count(db, "SELECT count(*) FROM actions WHERE status IN ('queued', 'executing') AND (not_before IS NULL OR action_type = 'undo')") == 0
+		return s.count(db, `SELECT count(*) FROM actions AS a WHERE status IN ('queued', 'executing') AND NOT EXISTS (
+			SELECT 1 FROM actions AS u WHERE u.message_id = a.message_id AND u.action_type = 'undo' AND u.status = 'canceled' AND u.parameters_json->>'action_id' = a.parameters_json->>'snooze_id')`) == 0
 	})
 	stop()
 	if got := unlike("action_type = 'undo'"); got != 0 {
