@@ -36,14 +36,14 @@ DROP INDEX jobs_ready;
 CREATE INDEX jobs_ready ON jobs(queue, type, ready_key, seq, limit_key) WHERE ready_key IS NOT NULL;
 -- Promotion of jobs that have become due, and when the next one will.
 DROP INDEX jobs_due;
-CREATE INDEX jobs_due ON jobs(not_before) WHERE state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0;
+CREATE INDEX jobs_due ON jobs(not_before) WHERE not_before IS NOT NULL AND state = 'queued' AND ready_key IS NULL AND wait_key IS NULL AND waits = 0 AND solo = 0;
 -- Jobs that run alone next.
-CREATE INDEX jobs_suspect ON jobs(not_before) WHERE state = 'queued' AND solo = 1;
+CREATE INDEX jobs_suspect ON jobs(not_before) WHERE solo = 1 AND state = 'queued';
 -- Of a limited key: the jobs that wait for room, those that stand in the claim
 -- index, and those that hold a place. Jobs without a key pay for none of them.
 CREATE INDEX jobs_waiting ON jobs(limit_key, queue, type, wait_key, seq) WHERE wait_key IS NOT NULL;
-CREATE INDEX jobs_exposed ON jobs(limit_key) WHERE ready_key IS NOT NULL AND limit_key IS NOT NULL;
-CREATE INDEX jobs_holding ON jobs(limit_key) WHERE state = 'running' AND limit_key IS NOT NULL;
+CREATE INDEX jobs_exposed ON jobs(limit_key) WHERE limit_key IS NOT NULL AND ready_key IS NOT NULL;
+CREATE INDEX jobs_holding ON jobs(limit_key) WHERE limit_key IS NOT NULL AND state = 'running';
 -- Retention.
 CREATE INDEX jobs_final ON jobs(state, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX job_keys_expired ON job_keys(expires_at) WHERE expires_at IS NOT NULL;

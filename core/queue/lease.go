@@ -27,6 +27,7 @@ const (
 // token and changes nothing once another claim or a rescue has ended it.
 type Lease struct {
 	JobID string
+	Seq   int64 // the job's place in its table, where it is found soonest
 	Token string
 }
 
@@ -99,7 +100,7 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 	}
 	out, err := q.take(ctx, r, s, before)
 	if libsql.GuardIndex(err) == 0 { // a limit was set since there was none
-		s.changed = true
+		s.changed, s.limited = true, true
 		out, err = q.take(ctx, r, s, before)
 	}
 	if err != nil {
@@ -114,17 +115,24 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 // take is the write of a claim.
 func (q *Queue) take(ctx context.Context, r ClaimRequest, s Sight, before time.Time) (Claim, error) {
 	var b libsql.Batch
-	if !s.limited && !s.settles() {
+	if !s.limited {
 		b.Guard(sqlGuardUnlimited)
 	}
 	q.lineUp(&b, s)
-	n := b.Query(sqlClaim, r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues())
-	b.Query(sqlLook)
+	args := []any{r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues()}
+	var n int
+	if s.limited {
+		n = b.Query(sqlClaim, args...)
+	} else {
+		n = b.Query(sqlPick, args...)
+		b.Exec(sqlTake, args...)
+	}
+	look := b.Query(sqlLook)
 	res, err := q.db.Write(ctx, &b)
 	if err != nil {
 		return Claim{}, err
 	}
-	out := Claim{Sight: sightOf(res[n+1].Rows[0])}
+	out := Claim{Sight: sightOf(res[look].Rows[0])}
 	out.Jobs, err = claimedRows(res[n].Rows, r.Token, before.Add(r.Lease))
 	return out, err
 }
@@ -240,7 +248,7 @@ func claimedRows(rows []libsql.Row, token string, deadline time.Time) ([]Claimed
 		}
 		priority, seq, since, claimed := n[0], n[5], n[6], n[7]
 		line[i] = inLine{place: since - priority*boost, seq: seq, Claimed: Claimed{
-			Lease: Lease{JobID: text[0], Token: token},
+			Lease: Lease{JobID: text[0], Seq: seq, Token: token},
 			Type:  text[1], Queue: text[2], Priority: priority, Attempt: n[1], MaxAttempts: n[2], Failures: n[3], Run: n[4],
 			Payload: row[payload+1:], TraceParent: text[11][1:], Key: text[12][1:], Deadline: deadline,
 			Waited: time.Duration(claimed-since) * time.Millisecond,
@@ -321,11 +329,17 @@ const (
 
 // completeItem is the item of opComplete.
 func (l Lease) completeItem(result json.RawMessage) []byte {
-	return job.Payload(l.Text() + string(result))
+	return job.Payload(l.Packed() + string(result))
 }
 
 // Text is the lease as items have it that are texts.
 func (l Lease) Text() string { return fmt.Sprintf("%s%-*s", l.JobID, TokenLength, l.Token) }
+
+// Packed is the lease at the beginning of items that are texts: the place of
+// the job and the token, each filled up to its length in bytes.
+func (l Lease) Packed() string {
+	return fmt.Sprintf("%-19d%s%s", l.Seq, l.Token, strings.Repeat(" ", max(TokenLength-len(l.Token), 0)))
+}
 
 // finishItem is the item of opFinish.
 func (l Lease) finishItem(o Outcome) []byte {
@@ -413,7 +427,7 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 		return err
 	}
 	b := q.NewBatch(ctx)
-	b.parent, b.lease = l.JobID, l.Text()
+	b.parent, b.lease = l.JobID, l.Packed()
 	l.Guard(&b.Batch)
 	fill(b)
 	if b.problem == nil && len(b.plain) == b.Len()-1 {

@@ -410,7 +410,7 @@ func (m *model) claim(r queue.ClaimRequest, got []queue.Claimed, again bool) err
 // same compares what a claim says of a job.
 func (m *model) same(j *modelJob, c queue.Claimed, r queue.ClaimRequest) error {
 	want := queue.Claimed{
-		Lease: queue.Lease{JobID: j.ID, Token: r.Token}, Type: j.Type, Queue: j.Queue, Priority: int64(j.Priority), Attempt: j.attempts + 1,
+		Lease: queue.Lease{JobID: j.ID, Seq: c.Seq, Token: r.Token}, Type: j.Type, Queue: j.Queue, Priority: int64(j.Priority), Attempt: j.attempts + 1,
 		MaxAttempts: int64(j.MaxAttempts), Failures: j.failures, Run: j.claims + 1, Payload: j.Payload, Key: j.Key, Deadline: c.Deadline,
 		Waited: time.Duration(m.now-j.natural()-int64(j.Priority)*30_000) * time.Millisecond,
 	}

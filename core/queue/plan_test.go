@@ -25,6 +25,8 @@ func TestQueryPlans(t *testing.T) {
 	list := []statement{
 		{"promote", sqlPromote, nil, false},
 		{"claim", sqlClaim, []any{"t", "r", 1, "[]", 1, nil}, true},
+		{"pick", sqlPick, []any{"t", "r", 1, "[]", 1, nil}, true},
+		{"take", sqlTake, []any{"t", "r", 1, "[]", 1, nil}, true},
 		{"by token", sqlByToken, []any{"t"}, false},
 		{"claim solo", sqlClaimSolo, []any{"t", "r", 1, "[]", nil}, true},
 		{"solo begins", sqlSoloBegins, []any{"i"}, false},

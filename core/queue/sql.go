@@ -23,6 +23,18 @@ const heldByObject = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 // [Lease.Text]: SQLite finds a part of a text sooner than a member of an object.
 const HeldByText = `j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`
 
+// PackedItems is Items for items that are texts, as bytes: a part of a text is
+// counted out from its beginning.
+const PackedItems = `(SELECT key, CAST(value AS BLOB) AS value FROM json_each(?) LIMIT -1) AS e`
+
+// Of an item that begins with [Lease.Packed]: its job, and the fence.
+const (
+	packedJob   = `j.seq = CAST(substr(e.value, 1, 19) AS INTEGER)`
+	packedToken = `j.lease_token = rtrim(CAST(substr(e.value, 20, 32) AS TEXT))`
+
+	HeldByPacked = packedJob + ` AND ` + packedToken + ` AND j.state = 'running'`
+)
+
 // place is where the row j stands in the claim order: the age of a job counts
 // from when it was stored or, if that is later, from when it becomes due.
 const place = `max(coalesce(j.not_before, 0), j.created_at) - j.priority * 30000`
@@ -203,18 +215,52 @@ const lanes = `lane(seq) AS (
      (SELECT f.seq FROM jobs AS f INDEXED BY jobs_ready WHERE f.ready_key IS NOT NULL AND f.queue > p.queue ORDER BY f.queue, f.type LIMIT 1))
    FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq)`
 
-// sqlClaim takes the first jobs in claim order over the lanes that the runner
-// works. From each lane at most limit entries of the index are looked at. What
-// is limited is then ranked within its queue, its type and its key, so that
-// this statement's own jobs count too. Arguments: 1 token, 2 runner, 3 lease
-// (ms), 4 types (JSON), 5 limit, 6 queues (JSON; NULL for all). RETURNING has
-// no order of its own.
-var sqlClaim = `WITH RECURSIVE ` + lanes + `,
- open(queue, type, in_queue, in_type) AS MATERIALIZED (
-   SELECT p.queue, p.type, ` + roomOf + `'queue' AND l.name = p.queue), ` + roomOf + `'type' AND l.name = p.type)
+// openLanes are the lanes whose jobs may be claimed, each with the columns given.
+// Arguments of the claim: 4 types (JSON), 6 queues (JSON; NULL for all).
+func openLanes(columns, names string) string {
+	return `WITH RECURSIVE ` + lanes + `,
+ open(queue, type` + names + `) AS MATERIALIZED (
+   SELECT p.queue, p.type` + columns + `
    FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq
    WHERE p.type IN (SELECT value FROM json_each(?4)) AND (?6 IS NULL OR p.queue IN (SELECT value FROM json_each(?6)))
-   AND NOT EXISTS (SELECT 1 FROM queues AS q WHERE q.name = p.queue AND q.paused = 1)),
+   AND NOT EXISTS (SELECT 1 FROM queues AS q WHERE q.name = p.queue AND q.paused = 1))`
+}
+
+// A claim takes the first jobs in claim order over the lanes that the runner
+// works. Arguments: 1 token, 2 runner, 3 lease (ms), 4 types (JSON), 5 limit, 6
+// queues (JSON; NULL for all).
+
+// theFirst are the jobs that a claim takes where nothing is limited. One lane
+// is read in its order; of several at most limit jobs each are sorted.
+const theFirst = `(SELECT seq AS taken FROM (SELECT i.seq FROM jobs AS i INDEXED BY jobs_ready
+     WHERE (SELECT count(*) FROM open) = 1 AND i.queue = (SELECT queue FROM open) AND i.type = (SELECT type FROM open) AND i.ready_key IS NOT NULL
+     ORDER BY i.ready_key, i.seq LIMIT ?5)
+   UNION ALL
+   SELECT seq FROM (SELECT j.seq FROM open AS o CROSS JOIN jobs AS j ON j.seq IN (SELECT i.seq FROM jobs AS i INDEXED BY jobs_ready
+       WHERE i.queue = o.queue AND i.type = o.type AND i.ready_key IS NOT NULL ORDER BY i.ready_key, i.seq LIMIT ?5)
+     WHERE (SELECT count(*) FROM open) > 1
+     ORDER BY j.ready_key, j.seq LIMIT ?5))`
+
+// sqlPick reads the jobs as sqlTake, which follows it in the same transaction,
+// leaves them: to return them from the update would copy each row twice more.
+var sqlPick = openLanes(``, ``) + `
+ SELECT ` + claimColumns(`attempts + 1`, `claims + 1`, `(SELECT ms FROM db_clock)`) + `
+ FROM ` + theFirst + ` CROSS JOIN jobs ON seq = taken`
+
+var sqlTake = openLanes(``, ``) + `
+ UPDATE jobs SET ` + claimed + `
+ WHERE seq IN ` + theFirst
+
+// claimed is what a claim sets.
+const claimed = `state = 'running', ready_key = NULL, claims = claims + 1, attempts = attempts + 1, lease_token = ?1, claimed_by = ?2,
+   lease_expires_at = (SELECT ms FROM db_clock) + ?3, claimed_at = (SELECT ms FROM db_clock), heartbeat_at = (SELECT ms FROM db_clock),
+   updated_at = (SELECT ms FROM db_clock)`
+
+// sqlClaim is the claim where something is limited. From each lane at most
+// limit entries of the index are looked at. What is limited is then ranked
+// within its queue, its type and its key, so that this statement's own jobs
+// count too. RETURNING has no order of its own.
+var sqlClaim = openLanes(`, `+roomOf+`'queue' AND l.name = p.queue), `+roomOf+`'type' AND l.name = p.type)`, `, in_queue, in_type`) + `,
  candidate(seq, ready_key, queue, type, limit_key, in_queue, in_type, in_key) AS MATERIALIZED (
    SELECT j.seq, j.ready_key, j.queue, j.type, j.limit_key, o.in_queue, o.in_type,
      iif(j.limit_key IS NULL, NULL, ` + roomInKey(`j.limit_key`) + `)
@@ -222,9 +268,7 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
      SELECT i.seq FROM jobs AS i INDEXED BY jobs_ready
      WHERE i.queue = o.queue AND i.type = o.type AND i.ready_key IS NOT NULL ORDER BY i.ready_key, i.seq LIMIT ?5)
    WHERE coalesce(o.in_queue, 1) > 0 AND coalesce(o.in_type, 1) > 0)
- UPDATE jobs SET state = 'running', ready_key = NULL, claims = claims + 1, attempts = attempts + 1,
-   lease_token = ?1, claimed_by = ?2, lease_expires_at = c.ms + ?3, claimed_at = c.ms, heartbeat_at = c.ms, updated_at = c.ms
- FROM db_clock AS c
+ UPDATE jobs SET ` + claimed + `
  WHERE jobs.seq IN (SELECT seq FROM (
    SELECT seq, ready_key FROM candidate WHERE coalesce(in_queue, in_type, in_key) IS NULL
    UNION ALL
@@ -235,25 +279,28 @@ var sqlClaim = `WITH RECURSIVE ` + lanes + `,
      FROM candidate WHERE coalesce(in_queue, in_type, in_key) IS NOT NULL AND coalesce(in_key, 1) > 0)
    WHERE of_queue <= coalesce(in_queue, of_queue) AND of_type <= coalesce(in_type, of_type) AND of_key <= coalesce(in_key, of_key))
    ORDER BY ready_key, seq LIMIT ?5)
- RETURNING ` + claimColumns
+ RETURNING ` + claimedRow
 
-// sqlGuardUnlimited raises an error if there are limits: a claim that settles
-// no keys goes by that.
+// sqlGuardUnlimited raises an error if there are limits: a claim that heeds none
+// goes by that.
 const sqlGuardUnlimited = `SELECT length(json(iif(EXISTS (SELECT 1 FROM limits), 'limited', '{}')))`
 
 // claimColumns is a job for its runner as one text of lines, which saves
 // fourteen columns a call each, or as much JSON. Only the payload, which comes
 // last, may hold the character that ends a line. concat_ws leaves out what is
 // empty.
-const claimColumns = `CAST(concat_ws(char(10), id, type, queue, priority, attempts, max_attempts, failures, claims, seq, max(coalesce(not_before, 0), created_at),
-   claimed_at, 't' || coalesce(trace_parent, ''), 'k' || coalesce(idempotency_key, ''), payload_json) AS BLOB)`
+func claimColumns(attempts, claims, claimedAt string) string {
+	return `CAST(concat_ws(char(10), id, type, queue, priority, ` + attempts + `, max_attempts, failures, ` + claims + `, seq, max(coalesce(not_before, 0), created_at),
+   ` + claimedAt + `, 't' || coalesce(trace_parent, ''), 'k' || coalesce(idempotency_key, ''), payload_json) AS BLOB)`
+}
+
+// claimedRow is that of a job that is claimed already.
+var claimedRow = claimColumns(`attempts`, `claims`, `claimed_at`)
 
 // sqlClaimSolo reserves one job that must run alone. It waits in the runner's
 // hands until the other slots have drained; sqlSoloBegins marks that it runs.
 // Arguments as sqlClaim's, without the limit.
-var sqlClaimSolo = `UPDATE jobs SET state = 'running', claims = claims + 1, attempts = attempts + 1,
-   lease_token = ?1, claimed_by = ?2, lease_expires_at = c.ms + ?3, claimed_at = c.ms, heartbeat_at = c.ms, updated_at = c.ms
- FROM db_clock AS c
+var sqlClaimSolo = `UPDATE jobs SET ` + claimed + `
  WHERE jobs.seq = (SELECT j.seq FROM jobs AS j INDEXED BY jobs_suspect
    WHERE j.state = 'queued' AND j.solo = 1 AND j.not_before <= (SELECT ms FROM db_clock)
    AND j.type IN (SELECT value FROM json_each(?4)) AND (?5 IS NULL OR j.queue IN (SELECT value FROM json_each(?5)))
@@ -261,12 +308,12 @@ var sqlClaimSolo = `UPDATE jobs SET state = 'running', claims = claims + 1, atte
    AND coalesce(` + roomOf + `'queue' AND l.name = j.queue), 1) > 0 AND coalesce(` + roomOf + `'type' AND l.name = j.type), 1) > 0
    AND (j.limit_key IS NULL OR coalesce(` + roomInKey(`j.limit_key`) + `, 1) > 0)
    ORDER BY j.not_before LIMIT 1)
- RETURNING ` + claimColumns
+ RETURNING ` + claimedRow
 
 const sqlSoloBegins = `UPDATE jobs SET solo = 2 WHERE id = ?`
 
 // sqlByToken finds what a claim whose reply was lost has taken.
-const sqlByToken = `SELECT ` + claimColumns + ` FROM jobs INDEXED BY jobs_lease
+var sqlByToken = `SELECT ` + claimedRow + ` FROM jobs INDEXED BY jobs_lease
  WHERE state = 'running' AND lease_expires_at IS NOT NULL AND lease_token = ?`
 
 // sqlLook asks what there is to do: claim, promote, settle keys, release jobs
@@ -298,27 +345,26 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	 FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
-// opComplete completes runs. An item is a text: the job's id, the token, filled
-// up with spaces to 32 characters, and the result, if any. The job's row is the
-// run's as well, and a trigger frees the key. The second statement answers for
-// those only whose lease was lost: the item's token is no longer on the row, or
-// the job still runs. All others have landed, now or in an earlier try whose
-// reply was lost.
+// opComplete completes runs. An item is a text: [Lease.Packed] and the result,
+// if any. The job's row is the run's as well, and a trigger frees the key. The
+// second statement answers for those only whose lease was lost: the item's token
+// is no longer on the row, or the job still runs. All others have landed, now or
+// in an earlier try whose reply was lost.
 var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
-	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(substr(e.value, 69), ''), finished_at = c.ms, updated_at = c.ms,
+	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(CAST(substr(e.value, 52) AS TEXT), ''),
+	   finished_at = (SELECT ms FROM db_clock), updated_at = (SELECT ms FROM db_clock),
 	   lease_expires_at = NULL, completed_by = j.claimed_by, claimed_by = NULL, solo = 0
-	 FROM ` + Items + `, db_clock AS c
-	 WHERE ` + HeldByText,
-	`SELECT e.key FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = substr(e.value, 1, 36)
-	 WHERE coalesce(j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state <> 'running', 0) = 0`,
+	 FROM ` + PackedItems + ` WHERE ` + HeldByPacked,
+	`SELECT e.key FROM ` + PackedItems + ` LEFT JOIN jobs AS j ON ` + packedJob + `
+	 WHERE coalesce(` + packedToken + ` AND j.state <> 'running', 0) = 0`,
 }}
 
 // opHandOver completes runs and stores the jobs that follow them. Its items are
 // opComplete's, which are texts, and before each of them those of its jobs,
 // which are opEnqueueNew's with the lease of the run they follow.
 var opHandOver = &libsql.Op{Name: "hand over", Stmts: append([]string{
-	insertJobs(`e.type = 'object' AND EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = substr(e.value->>'lease', 1, 36)
-	   AND j.lease_token = rtrim(substr(e.value->>'lease', 37)) AND j.state = 'running')`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,
+	insertJobs(`e.type = 'object' AND EXISTS (SELECT 1 FROM jobs AS j WHERE j.seq = CAST(substr(e.value->>'lease', 1, 19) AS INTEGER)
+	   AND j.lease_token = rtrim(substr(e.value->>'lease', 20)) AND j.state = 'running')`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,
 }, opComplete.Stmts...)}
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,

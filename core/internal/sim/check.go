@@ -15,6 +15,7 @@ import (
 type checker struct {
 	w         *world
 	jobs      map[string]*jobState
+	places    map[string]string // the job at each place
 	pruned    map[string]bool
 	keys      map[string]keyState // by type and key
 	limits    map[string]*limitState
@@ -76,7 +77,7 @@ type keyState struct {
 
 func check(w *world, changes []change, final []row) []Violation {
 	c := &checker{
-		w: w, jobs: map[string]*jobState{}, pruned: map[string]bool{}, keys: map[string]keyState{}, limits: map[string]*limitState{},
+		w: w, jobs: map[string]*jobState{}, places: map[string]string{}, pruned: map[string]bool{}, keys: map[string]keyState{}, limits: map[string]*limitState{},
 		nextStart: map[string]int64{}, paused: map[string]bool{}, token: map[string]string{}, busy: map[string]map[runOf]*running{},
 		depsChanged: map[string]bool{}, crons: map[string]row{}, ticked: map[string]bool{}, tickAt: map[string]int{}, lives: livesOf(w),
 	}
@@ -136,7 +137,11 @@ func (c *checker) call(k *call, changes []change) {
 // changes nothing at all; of merged items each stands for itself.
 func (c *checker) fence(k *call, changes []change) {
 	lost := map[string]string{}
-	for _, h := range k.held {
+	for i, h := range k.held {
+		if id, ok := c.places[h.job]; ok {
+			h.job = id
+			k.held[i] = h
+		}
 		j := c.jobs[h.job]
 		if j == nil || j.str("state") != "running" || j.str("lease_token") != h.token {
 			lost[h.job] = h.token

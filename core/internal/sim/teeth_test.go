@@ -23,13 +23,15 @@ var mutations = map[string]struct {
 		return &Mutation{SQL: replace("j.lease_token = e.value->>'t' AND j.state = 'running'", "true")}
 	}, []string{"no write under an old token"}},
 
-	"the fence of steps and hand-overs is removed": {func() *Mutation {
+	"the fence of steps, hand-overs and completions is removed": {func() *Mutation {
 		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
 			switch {
 			case strings.HasPrefix(c.op, "step."):
 				return strings.ReplaceAll(sql, "j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'", "true")
 			case c.op == "Commit" && i == 0:
-				return strings.ReplaceAll(sql, "j.lease_token = rtrim(substr(e.value->>'lease', 37)) AND j.state = 'running'", "true")
+				return strings.ReplaceAll(sql, "j.lease_token = rtrim(substr(e.value->>'lease', 20)) AND j.state = 'running'", "true")
+			case c.op == "Complete" && i == 0:
+				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(e.value, 20, 32) AS TEXT)) AND j.state = 'running'", "true")
 			}
 			return sql
 		}}
@@ -144,7 +146,7 @@ func rescueBySnapshot(ctx context.Context, d *database, c *call) ([]libsql.Resul
 	d.p.sleep(ctx.Done(), d.p.w.plan.lease/2) // it is busy, or slow, or there are many
 	d.p.handOver("rescues")
 	c.stmts = slices.Clone(c.stmts)
-	c.stmts[0].SQL = strings.Replace(c.stmts[0].SQL, expired, "id IN ("+ids+")", 1)
+	c.stmts[0].SQL = strings.Replace(c.stmts[0].SQL, expired, "lease_expires_at IS NOT NULL AND id IN ("+ids+")", 1)
 	if err := d.do(ctx, c, func(c *call) error { return d.write(ctx, c, 0) }); err != nil {
 		return nil, true, err
 	}

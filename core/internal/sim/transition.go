@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -107,6 +108,7 @@ func (t *transition) insert(id string, r row) {
 	if old := t.c.jobs[id]; old != nil {
 		t.violate("an id is one job", id, "it was stored twice")
 	}
+	t.c.places[strconv.FormatInt(r.num("seq"), 10)] = id
 	j := newJobState(id, r)
 	if r.str("state") != "queued" || r.num("attempts")+r.num("failures")+r.num("crashes")+r.num("claims")+r.num("solo") != 0 || r.has("lease_token") {
 		t.violate("a new job is fresh", id, "%s", r)
