@@ -92,7 +92,7 @@ CREATE TABLE job_steps (
   job_id      TEXT    NOT NULL,
   name        TEXT    NOT NULL,
   run         INTEGER NOT NULL,
-  outcome     TEXT    NOT NULL CHECK (outcome IN ('running', 'done', 'failed', 'uncertain')),
+  outcome     TEXT    NOT NULL CHECK (outcome = 'running' OR outcome = 'done' OR outcome = 'failed' OR outcome = 'uncertain'),
   started_at  INTEGER NOT NULL,
   finished_at INTEGER,
   created_at  INTEGER NOT NULL,

@@ -25,7 +25,7 @@ ALTER TABLE job_runs_new RENAME TO job_runs;
 -- runs next alone, and 2 while it does.
 ALTER TABLE jobs ADD COLUMN wait_key INTEGER CHECK (wait_key IS NULL OR (state = 'queued' AND ready_key IS NULL));
 ALTER TABLE jobs ADD COLUMN waits INTEGER NOT NULL DEFAULT 0 CHECK (waits = 0 OR (waits = 1 AND state = 'queued' AND ready_key IS NULL AND wait_key IS NULL));
-ALTER TABLE jobs ADD COLUMN after_failure TEXT CHECK (after_failure IN ('cancel', 'run', 'wait'));
+ALTER TABLE jobs ADD COLUMN after_failure TEXT CHECK (after_failure = 'cancel' OR after_failure = 'run' OR after_failure = 'wait');
 ALTER TABLE jobs ADD COLUMN solo INTEGER NOT NULL DEFAULT 0 CHECK (solo = 0 OR (solo = 1 AND state IN ('queued', 'running') AND ready_key IS NULL AND wait_key IS NULL) OR (solo = 2 AND state = 'running'));
 
 -- The claim: the first jobs of each queue and type in claim order, and nothing

@@ -256,6 +256,7 @@ func (n *New) Check(types Types) error {
 		{"queue", n.Queue, MaxName, true},
 		{"idempotency_key", n.Key, MaxKey, false},
 		{"limit_key", n.LimitKey, MaxName, false},
+		{"parent_id", n.ParentID, MaxName, false},
 	} {
 		if f.required && f.value == "" {
 			return invalid(f.field, "is required")

@@ -1,6 +1,7 @@
 package libsql
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,10 +50,8 @@ func (in *inbox) write(ctx context.Context, b *Batch) ([]Result, error) {
 // merge hands items of an op over and waits for the commit that holds them.
 func (in *inbox) merge(ctx context.Context, op *Op, items [][]byte) ([]Row, error) {
 	for i, item := range items {
-		// One value each, or the places of the other callers' items in the
-		// array would shift.
-		if !utf8.Valid(item) || !json.Valid(item) {
-			return nil, &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("item %d is not one JSON value in valid UTF-8", i+1)}
+		if err := op.check(item); err != "" {
+			return nil, &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("item %d is not %s", i+1, err)}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, in.opt.CallTimeout)
@@ -64,6 +63,19 @@ func (in *inbox) merge(ctx context.Context, op *Op, items [][]byte) ([]Row, erro
 		}
 		return r.rows, nil
 	})
+}
+
+// check says what an item ought to be and is not: one JSON value, or the places
+// of the other callers' items in the array would shift, or packed text that the
+// library can give back.
+func (op *Op) check(item []byte) string {
+	switch {
+	case op.Packed && (!utf8.Valid(item) || bytes.IndexByte(item, 0) >= 0):
+		return "valid UTF-8 without a NUL"
+	case !op.Packed && (!utf8.Valid(item) || !json.Valid(item)):
+		return "one JSON value in valid UTF-8"
+	}
+	return ""
 }
 
 // submit hands the request over and waits. Its answer may be read only when

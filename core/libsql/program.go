@@ -114,10 +114,10 @@ func (p *program) fill(u *unit, last int) int {
 		run(0, u.requests[0].stmts...)
 		return last
 	}
-	for _, a := range arrays(u.requests, maxArray) {
+	for _, a := range arrays(u.op, u.requests, maxArray) {
 		stmts := make([]Stmt, len(u.op.Stmts))
 		for i, sql := range u.op.Stmts {
-			stmts[i] = Stmt{SQL: sql, Args: []any{a.text}, rows: i == len(stmts)-1}
+			stmts[i] = Stmt{SQL: sql, Args: []any{a.arg}, rows: i == len(stmts)-1}
 		}
 		run(a.items, stmts...)
 	}

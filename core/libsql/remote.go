@@ -162,7 +162,7 @@ func (r *Remote) Write(ctx context.Context, b *Batch) ([]Result, error) {
 // Merge implements [DB].
 func (r *Remote) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error) {
 	for i, it := range items {
-		if len(it)+2 > maxValue {
+		if len(it)+around > maxValue {
 			return nil, &Error{Class: Invalid, Op: "bind", Detail: fmt.Sprintf("item %d has %d bytes, more than a libsql server takes in one value", i+1, len(it))}
 		}
 	}

@@ -18,6 +18,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -601,22 +603,48 @@ func TestServersWordsAboutValuesAreCut(t *testing.T) {
 func TestSplitArrays(t *testing.T) {
 	t.Parallel()
 	item := func(n int) []byte { return []byte(`"` + strings.Repeat("x", n-2) + `"`) }
-	rs := []*request{{items: [][]byte{item(10), item(10)}}, {items: [][]byte{item(50)}}, {}, {items: [][]byte{item(10), item(9), item(10)}}}
-	var lengths []string
-	total := 0
-	for _, a := range arrays(rs, 32) {
-		var values []string
-		if err := json.Unmarshal([]byte(a.text), &values); err != nil || len(values) != a.items {
-			t.Errorf("%s: %d items, %v", a.text, a.items, err)
+	rs := []*request{{items: [][]byte{item(100), item(100)}}, {items: [][]byte{item(500)}}, {}, {items: [][]byte{item(100), item(90), item(100)}}}
+	decoded := func(arg any) (n, bytes int, err error) {
+		switch arg := arg.(type) {
+		case string:
+			var values []string
+			err = json.Unmarshal([]byte(arg), &values)
+			return len(values), len(arg), err
+		case []byte:
+			at, err := strconv.Atoi(string(arg[:10]))
+			if err != nil {
+				return 0, 0, err
+			}
+			var places []int
+			err = json.Unmarshal(arg[at-1:], &places)
+			for _, p := range places {
+				if !strings.HasPrefix(string(arg[p-1:]), `"xxx`) {
+					err = fmt.Errorf("no item begins at %d", p)
+				}
+			}
+			return len(places), len(arg), err
 		}
-		total += a.items
-		lengths = append(lengths, fmt.Sprint(len(a.text)))
+		return 0, 0, fmt.Errorf("an argument of type %T", arg)
 	}
-	if got := strings.Join(lengths, " "); total != 6 || got != "23 52 22 12" {
-		t.Errorf("%d items in arrays of %s bytes, want 6 in 23 52 22 12", total, got)
-	}
-	if got := arrays([]*request{{}}, 32); len(got) != 0 {
-		t.Errorf("no items gave %v", got)
+	for _, op := range []*Op{{}, {Packed: true}} {
+		var got []int
+		for _, a := range arrays(op, rs, 320) {
+			n, bytes, err := decoded(a.arg)
+			if err != nil || n != a.items || n > 1 && bytes > 320 {
+				t.Errorf("%v: %d items in %d bytes, %v", a.arg, n, bytes, err)
+			}
+			got = append(got, n)
+		}
+		if !slices.Equal(got, []int{2, 1, 2, 1}) {
+			t.Errorf("packed %t: arrays of %v items, want 2, 1, 2, 1", op.Packed, got)
+		}
+		got = nil
+		for _, a := range arrays(op, []*request{{}}, 320) {
+			n, _, err := decoded(a.arg)
+			if err != nil || n != 0 {
+				t.Errorf("packed %t: no items gave %d, %v", op.Packed, n, err)
+			}
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package libsql
 
 import (
-	"bytes"
+	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -73,11 +75,11 @@ func runMerged(c *conn, rs []*request) (int, error) {
 	for _, r := range rs {
 		total += len(r.items)
 	}
-	arg := "[]"
-	for _, a := range arrays(rs, math.MaxInt) { // one at most
-		arg = a.text
-	}
 	op := rs[0].op
+	var arg any
+	for _, a := range arrays(op, rs, math.MaxInt) { // one
+		arg = a.arg
+	}
 	var rows []Row
 	run, changed := 0, int64(-1)
 	for i, sql := range op.Stmts {
@@ -108,39 +110,65 @@ func runMerged(c *conn, rs []*request) (int, error) {
 	return run, nil
 }
 
-// array is a JSON array of items.
+// array is items as their op's statements take them.
 type array struct {
-	text  string
+	arg   any
 	items int
 }
 
-// arrays writes the items of all requests as JSON arrays, each no longer than
-// limit unless a single item is.
-func arrays(rs []*request, limit int) []array {
-	var out []array
-	var buf bytes.Buffer
-	n := 0
-	flush := func() {
-		buf.WriteByte(']')
-		out = append(out, array{buf.String(), n})
-		buf.Reset()
-		n = 0
-	}
+// around is the most that arrays puts beside an item.
+const around = 32
+
+// arrays writes the items of all requests for an op as arrays, each no longer
+// than limit unless a single item is.
+func arrays(op *Op, rs []*request, limit int) []array {
+	var items [][]byte
 	for _, r := range rs {
-		for _, it := range r.items {
-			if n > 0 && buf.Len()+len(it)+2 > limit {
-				flush()
-			}
-			if n++; n == 1 {
-				buf.WriteByte('[')
-			} else {
-				buf.WriteByte(',')
-			}
-			buf.Write(it)
+		items = append(items, r.items...)
+	}
+	write := jsonArray
+	if op.Packed {
+		write = pack
+	}
+	var out []array
+	first, size := 0, 0
+	for i, it := range items {
+		if i > first && size+len(it)+around > limit {
+			out = append(out, array{write(items[first:i], size), i - first})
+			first, size = i, 0
 		}
+		size += len(it) + around
 	}
-	if n > 0 {
-		flush()
+	return append(out, array{write(items[first:], size), len(items) - first})
+}
+
+func jsonArray(items [][]byte, size int) any {
+	var b strings.Builder
+	b.Grow(size)
+	b.WriteByte('[')
+	for i, it := range items {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(it)
 	}
-	return out
+	b.WriteByte(']')
+	return b.String()
+}
+
+// pack writes what [PackedItems] reads: ten digits which say where the array of
+// the items' places begins, the items, and that array.
+func pack(items [][]byte, size int) any {
+	b := append(make([]byte, 0, size+around), "0000000000"...)
+	places := make([]byte, 0, around*len(items)/2)
+	for i, it := range items {
+		if i > 0 {
+			places = append(places, ',')
+		}
+		places = strconv.AppendInt(places, int64(len(b)+1), 10)
+		b = append(b, it...)
+	}
+	copy(b, fmt.Sprintf("%010d", len(b)+1))
+	b = append(append(b, '['), places...)
+	return append(b, ']')
 }

@@ -170,6 +170,44 @@ func TestMisses(t *testing.T) {
 	})
 }
 
+// opPutPacked stores items of a key in four bytes and a value, and answers for
+// those whose value is "loud".
+var opPutPacked = &Op{Name: "put packed", Packed: true, Stmts: []string{
+	"INSERT INTO t(k, v) SELECT CAST(substr(?1, e.value, 4) AS INTEGER), CAST(substr(?1, e.value + 4, 4) AS TEXT) FROM " + PackedItems,
+	"SELECT e.key, CAST(t.v AS BLOB) FROM " + PackedItems + " JOIN t ON t.k = CAST(substr(?1, e.value, 4) AS INTEGER) WHERE t.v = 'loud'",
+}}
+
+func TestPackedItems(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f DB) {
+		var callers sync.WaitGroup
+		for i := range 20 {
+			callers.Go(func() {
+				k := 1000 + 3*i
+				rows, err := f.Merge(t.Context(), opPutPacked, fmt.Appendf(nil, "%d]\"é", k), fmt.Appendf(nil, "%dloud", k+1), fmt.Appendf(nil, "%d10, and more", k+2))
+				if err != nil {
+					t.Error(err)
+				} else if rows[0] != nil || rows[1].Str(1) != "loud" || rows[2] != nil {
+					t.Errorf("caller %d got %v", i, rows)
+				}
+			})
+		}
+		callers.Wait()
+		for i, want := range []string{"]\"é", "loud", "10, "} {
+			if n := readInt(t, f, "SELECT count(*) FROM t WHERE (k - 1000) % 3 = ? AND CAST(v AS BLOB) = CAST(? AS BLOB)", i, want); n != 20 {
+				t.Errorf("%d values are %q, want 20", n, want)
+			}
+		}
+		for _, bad := range []string{"2000\xff", "2000a\x00"} {
+			_, err := f.Merge(t.Context(), opPutPacked, []byte("2001fine"), []byte(bad))
+			wantClass(t, err, Invalid)
+		}
+		if n := readInt(t, f, "SELECT count(*) FROM t WHERE k >= 2000"); n != 0 {
+			t.Errorf("%d items of refused calls were stored", n)
+		}
+	})
+}
+
 func TestMerge(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)

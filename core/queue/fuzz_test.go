@@ -37,7 +37,11 @@ func FuzzJobComesBack(f *testing.F) {
 	q := queue.New(db, system.Real{}, job.Known())
 	f.Fuzz(func(t *testing.T, payload []byte, typ, in, key, scope, limit, text string, delay, at int64, priority, attempts int) {
 		neighbour := func(mark string) job.New {
-			return job.New{Type: "neighbour", Queue: "neighbours", Payload: job.Payload(mark), Key: mark, LimitKey: mark}
+			n := job.New{Type: "neighbour", Queue: "neighbours", Payload: job.Payload(mark), LimitKey: mark}
+			if key != "" { // without one, nothing is asked about any of the three
+				n.Key = mark
+			}
+			return n
 		}
 		n := job.New{
 			Type: typ, Queue: in, Payload: payload, Key: key, KeyScope: job.Scope(scope), LimitKey: limit,

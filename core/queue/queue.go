@@ -23,9 +23,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
@@ -83,25 +85,41 @@ func (q *Queue) signal() {
 func (q *Queue) NewID() string {
 	var b [16]byte
 	q.sys.Read(b[:])
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(q.sys.Now().UnixMilli())) //nolint:gosec // after 1970
-	copy(b[:6], ms[2:])
-	b[6] = 0x70 | b[6]&0x0f
-	b[8] = 0x80 | b[8]&0x3f
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	return newID(q.sys.Now().UnixMilli(), b)
 }
 
 // NewIDs returns n ids in ascending order. Rows with such ids are appended to
 // the indexes over them, and to the index of words, which writes out what it
 // has gathered whenever a row comes before the last.
 func (q *Queue) NewIDs(n int) []string {
+	random := make([]byte, 16*n)
+	q.sys.Read(random)
+	now := q.sys.Now().UnixMilli()
 	ids := make([]string, n)
 	for i := range ids {
-		ids[i] = q.NewID()
+		ids[i] = newID(now, [16]byte(random[16*i:]))
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// newID makes a UUIDv7 of a time (ms) and random bytes.
+func newID(now int64, b [16]byte) string {
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(now)) //nolint:gosec // after 1970
+	copy(b[:6], ms[2:])
+	b[6] = 0x70 | b[6]&0x0f
+	b[8] = 0x80 | b[8]&0x3f
+	var id [36]byte
+	hex.Encode(id[:8], b[:4])
+	hex.Encode(id[9:13], b[4:6])
+	hex.Encode(id[14:18], b[6:8])
+	hex.Encode(id[19:23], b[8:10])
+	hex.Encode(id[24:], b[10:])
+	for _, dash := range [...]int{8, 13, 18, 23} {
+		id[dash] = '-'
+	}
+	return string(id[:])
 }
 
 // Enqueued says what became of a request to store a job.
@@ -118,18 +136,36 @@ type item struct {
 	Queue    string  `json:"queue"`
 	Priority int     `json:"prio"`
 	Max      int     `json:"max"`
-	DelayMS  *int64  `json:"delay,omitempty"`
-	AtMS     *int64  `json:"nb,omitempty"`
 	Payload  string  `json:"payload"`
 	Key      *string `json:"key,omitempty"`
 	Scope    *string `json:"scope,omitempty"`
 	TTLMS    *int64  `json:"ttl,omitempty"`
-	Limit    *string `json:"limit,omitempty"`
-	Parent   *string `json:"parent,omitempty"`
-	Trace    *string `json:"trace,omitempty"`
-	After    []after `json:"after,omitempty"`
-	Fail     *string `json:"fail,omitempty"`
-	Lease    string  `json:"lease,omitempty"` // of the run that it follows: see opHandOver
+	rare
+	After []after `json:"after,omitempty"`
+	Fail  *string `json:"fail,omitempty"`
+	Lease string  `json:"lease,omitempty"` // of the run that it follows: see opHandOver
+}
+
+// rare is what few jobs have.
+type rare struct {
+	DelayMS *int64  `json:"delay,omitempty"`
+	AtMS    *int64  `json:"nb,omitempty"`
+	Limit   *string `json:"limit,omitempty"`
+	Parent  *string `json:"parent,omitempty"`
+	Trace   *string `json:"trace,omitempty"`
+}
+
+func rareOf(n *job.New, traceParent string) rare {
+	r := rare{Limit: optional(n.LimitKey), Parent: optional(n.ParentID), Trace: optional(traceParent)}
+	if n.Delay > 0 {
+		ms := n.Delay.Milliseconds()
+		r.DelayMS = &ms
+	}
+	if !n.NotBefore.IsZero() {
+		ms := n.NotBefore.UnixMilli()
+		r.AtMS = &ms
+	}
+	return r
 }
 
 // after is a job that an item comes after: see sqlAfter.
@@ -158,16 +194,7 @@ func (q *Queue) encode(ctx context.Context, n *job.New, stored map[string]after)
 	}
 	it := item{
 		ID: n.ID, Type: n.Type, Queue: n.Queue, Priority: n.Priority, Max: n.MaxAttempts, Payload: string(n.Payload),
-		Key: optional(n.Key), Scope: optional(string(n.KeyScope)), Limit: optional(n.LimitKey),
-		Parent: optional(n.ParentID), Trace: optional(telemetry.TraceParent(ctx)),
-	}
-	if n.Delay > 0 {
-		ms := n.Delay.Milliseconds()
-		it.DelayMS = &ms
-	}
-	if !n.NotBefore.IsZero() {
-		ms := n.NotBefore.UnixMilli()
-		it.AtMS = &ms
+		Key: optional(n.Key), Scope: optional(string(n.KeyScope)), rare: rareOf(n, telemetry.TraceParent(ctx)),
 	}
 	if n.KeyScope == job.ScopeUntil {
 		ms := n.KeyTTL.Milliseconds()
@@ -228,34 +255,17 @@ func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libs
 	}
 	ctx, span := telemetry.QueueEnqueue(ctx)
 	defer func() { telemetry.End(span, err) }()
-	in := ""
-	items := make([]item, len(jobs))
-	stored := map[string]after{}
-	guarded, fresh := false, true
+	fresh := true
 	for i := range jobs {
-		n := &jobs[i]
-		fresh = fresh && isNew(n)
-		guarded = guarded || len(n.After) > 0 || len(jobs) > 1 && n.ID != ""
-		if before, again := stored[n.ID]; again && before.Type != n.Type {
-			return out, nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
-		}
-		if items[i], err = q.encode(ctx, n, stored); err != nil {
-			return out, nil, inItem(err, i, len(jobs))
-		}
-		if i == 0 {
-			in = n.Queue
-		} else if n.Queue != in {
-			in = "" // several
-		}
+		fresh = fresh && isNew(&jobs[i])
 	}
-	telemetry.Enqueues(span, len(jobs), in, jobs[0].ID, jobs[0].Type)
-	op := opAsks
 	if fresh {
-		op = opNew
+		rows, err = q.add(ctx, span, jobs, opNew)
+	} else {
+		rows, err = q.ask(ctx, span, jobs, opAsks)
 	}
-	rows, err = q.store(ctx, op, items, fresh, guarded)
 	if err != nil {
-		return out, nil, fmt.Errorf("enqueue: %w", err)
+		return out, nil, err
 	}
 	q.stored(ctx, len(jobs))
 	for i, r := range rows {
@@ -271,26 +281,108 @@ func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libs
 	return out, rows, nil
 }
 
+// isNew is true for a job that nothing stands in the way of: see opEnqueueNew.
+func isNew(n *job.New) bool { return n.ID == "" && n.Key == "" && len(n.After) == 0 }
+
+// add stores new jobs.
+func (q *Queue) add(ctx context.Context, span trace.Span, jobs []job.New, op *libsql.Op) ([]libsql.Row, error) {
+	size := 0
+	for i := range jobs {
+		if err := jobs[i].Check(q.types); err != nil {
+			return nil, inItem(err, i, len(jobs))
+		}
+		size += len(jobs[i].Payload) + 256 // the rest is about as long
+	}
+	for i, id := range q.NewIDs(len(jobs)) {
+		jobs[i].ID = id
+	}
+	telemetry.Enqueues(span, len(jobs), queueOf(jobs), jobs[0].ID, jobs[0].Type)
+	traceParent := telemetry.TraceParent(ctx)
+	items, all := make([][]byte, len(jobs)), make([]byte, 0, size)
+	for i := range jobs {
+		begin := len(all)
+		all = pack(all, &jobs[i], traceParent)
+		items[i] = all[begin:len(all):len(all)]
+	}
+	rows, err := q.db.Merge(ctx, op, items...)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	return rows, nil
+}
+
+// pack appends the item of a new job, as sqlInsertNew takes it: the id; filled
+// up with spaces the priority and the attempts, to 4 bytes each, and the
+// lengths in bytes of what follows, to 3, 3, 7 and 7; the type, the queue, the
+// payload and, for few, an object with what most jobs do not have.
+func pack(b []byte, n *job.New, traceParent string) []byte {
+	var object []byte
+	if r := rareOf(n, traceParent); r != (rare{}) {
+		object = job.Payload(r)
+	}
+	b = append(b, n.ID...)
+	for _, f := range [...]struct{ number, width int }{
+		{n.Priority, 4}, {n.MaxAttempts, 4}, {len(n.Type), 3}, {len(n.Queue), 3}, {len(n.Payload), 7}, {len(object), 7},
+	} {
+		end := len(b) + f.width
+		b = strconv.AppendInt(b, int64(f.number), 10)
+		for len(b) < end {
+			b = append(b, ' ')
+		}
+	}
+	b = append(b, n.Type...)
+	b = append(b, n.Queue...)
+	b = append(b, n.Payload...)
+	return append(b, object...)
+}
+
+// queueOf is the queue of all jobs, or nothing if there are several.
+func queueOf(jobs []job.New) string {
+	for i := range jobs {
+		if jobs[i].Queue != jobs[0].Queue {
+			return ""
+		}
+	}
+	return jobs[0].Queue
+}
+
+// ask stores jobs with the op that asks about them.
+func (q *Queue) ask(ctx context.Context, span trace.Span, jobs []job.New, op *libsql.Op) ([]libsql.Row, error) {
+	items := make([]item, len(jobs))
+	stored := map[string]after{}
+	guarded := false
+	for i := range jobs {
+		n := &jobs[i]
+		guarded = guarded || len(n.After) > 0 || len(jobs) > 1 && n.ID != ""
+		if before, again := stored[n.ID]; again && before.Type != n.Type {
+			return nil, fmt.Errorf("%s: %w", n.ID, ErrIDInUse)
+		}
+		var err error
+		if items[i], err = q.encode(ctx, n, stored); err != nil {
+			return nil, inItem(err, i, len(jobs))
+		}
+	}
+	telemetry.Enqueues(span, len(jobs), queueOf(jobs), jobs[0].ID, jobs[0].Type)
+	rows, err := q.store(ctx, op, items, guarded)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	return rows, nil
+}
+
 // stored tells of jobs that were stored.
 func (q *Queue) stored(ctx context.Context, jobs int) {
 	q.enqueued.Add(ctx, int64(jobs))
 	q.signal()
 }
 
-// isNew is true for a job that nothing stands in the way of: see opEnqueueNew.
-func isNew(n *job.New) bool { return n.ID == "" && n.Key == "" && len(n.After) == 0 }
-
-// store applies an op that stores jobs: merged with what other callers store
-// or, where one item must not be stored without the others, or much is asked
-// about long ones, as a batch of its own.
-func (q *Queue) store(ctx context.Context, op *libsql.Op, items []item, fresh, guarded bool) ([]libsql.Row, error) {
+// store applies an op that asks: merged with what other callers store or,
+// where one item must not be stored without the others, or much is asked about
+// long ones, as a batch of its own.
+func (q *Queue) store(ctx context.Context, op *libsql.Op, items []item, guarded bool) ([]libsql.Row, error) {
 	arrays := inArrays(items)
-	if !guarded && (len(arrays) == 1 || fresh) {
-		all := slices.Clip(arrays[0].texts)
-		for _, a := range arrays[1:] {
-			all = append(all, a.texts...)
-		}
-		return q.db.Merge(ctx, op, all...)
+	if !guarded && len(arrays) == 1 {
+		return q.db.Merge(ctx, op, arrays[0].texts...)
 	}
 	var b libsql.Batch
 	for _, a := range arrays {
@@ -462,7 +554,7 @@ func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 		it.Lease = b.lease
 		plain := job.Payload(it)
 		b.plain = append(b.plain, plain)
-		b.Exec(opEnqueueNew.Stmts[0], "["+string(plain)+"]")
+		b.Exec(sqlInsertFollowing, "["+string(plain)+"]")
 		return n.ID, 0
 	}
 	return n.ID, inArrays([]item{it})[0].record(&b.Batch, opEnqueue, len(n.After) > 0)

@@ -94,16 +94,40 @@ func enqueueAnswer(more string) string {
 }
 
 // opEnqueueNew is opEnqueue for jobs without a key, an id of their caller's or
-// others to come after: there is nothing to ask about them.
-var opEnqueueNew = &libsql.Op{Name: "enqueue new", Stmts: []string{
-	insertJobs(`true`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,
-}}
+// others to come after: there is nothing to ask about them. Its items are
+// texts: see [Queue.pack].
+var opEnqueueNew = &libsql.Op{Name: "enqueue new", Packed: true, Stmts: []string{sqlInsertNew}}
 
 // opEnqueueNewShown is opEnqueueNew with the answer of opEnqueueShown.
-var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Stmts: []string{opEnqueueNew.Stmts[0], enqueueAnswer(`, ` + jobColumns)}}
+var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Packed: true, Stmts: []string{sqlInsertNew,
+	`SELECT e.key, CAST(jobs.id AS BLOB), 0, 0, 0, ` + jobColumns + `
+	 FROM ` + libsql.PackedItems + ` JOIN jobs ON jobs.id = CAST(substr(?1, e.value, 36) AS TEXT)`,
+}}
+
+// sqlInsertNew stores packed jobs. o is where an item begins; the lengths of
+// its parts are t, q, l and m, and x is the object with what few jobs have.
+const sqlInsertNew = `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key,
+   payload_json, limit_key, parent_id, trace_parent, created_at, updated_at)
+ SELECT CAST(substr(?1, o, 36) AS TEXT), CAST(substr(?1, o + 64, t) AS TEXT), CAST(substr(?1, o + 64 + t, q) AS TEXT), 'queued',
+   p, CAST(substr(?1, o + 40, 4) AS INTEGER), iif(x IS NULL, NULL, ` + newNotBefore + `),
+   iif(x IS NULL, ms - p * 30000, iif(` + newNotBefore + ` > ms OR ` + newIsLimited + `, NULL, ms - p * 30000)),
+   iif(x IS NULL, NULL, iif(` + newNotBefore + ` > ms OR NOT ` + newIsLimited + `, NULL, ms - p * 30000)),
+   CAST(substr(?1, o + 64 + t + q, l) AS TEXT), iif(x IS NULL, NULL, x->>'limit'), iif(x IS NULL, NULL, x->>'parent'),
+   iif(x IS NULL, NULL, x->>'trace'), ms, ms
+ FROM (SELECT o, p, t, q, l, iif(m = 0, NULL, CAST(substr(?1, o + 64 + t + q + l, m) AS TEXT)) AS x, ms
+   FROM (SELECT o, CAST(substr(?1, o + 36, 4) AS INTEGER) AS p, CAST(substr(?1, o + 44, 3) AS INTEGER) AS t,
+           CAST(substr(?1, o + 47, 3) AS INTEGER) AS q, CAST(substr(?1, o + 50, 7) AS INTEGER) AS l,
+           CAST(substr(?1, o + 57, 7) AS INTEGER) AS m, ms
+         FROM (SELECT e.value AS o, (SELECT ms FROM db_clock) AS ms FROM ` + libsql.PackedItems + ` LIMIT -1) LIMIT -1) LIMIT -1)
+ WHERE true ON CONFLICT(id) DO NOTHING`
+
+const newNotBefore = `coalesce(x->>'nb', ms + (x->>'delay'))`
+
+const newIsLimited = `(x->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (x->>'limit', '*')))`
 
 // insertJobs stores those items for which the condition holds. The second LIMIT
-// is there for the same reason as the first: see Items.
+// is there for the same reason as the first: see Items. For jobs that nothing
+// is asked about [sqlInsertNew] does the same.
 func insertJobs(condition string) string {
 	return `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
    payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
@@ -359,9 +383,12 @@ var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
 	 WHERE coalesce(` + packedToken + ` AND j.state <> 'running', 0) = 0`,
 }}
 
+// sqlInsertFollowing stores one new job of a batch.
+var sqlInsertFollowing = insertJobs(`true`) + ` WHERE true ON CONFLICT(id) DO NOTHING`
+
 // opHandOver completes runs and stores the jobs that follow them. Its items are
 // opComplete's, which are texts, and before each of them those of its jobs,
-// which are opEnqueueNew's with the lease of the run they follow.
+// which are those of opEnqueue with the lease of the run they follow.
 var opHandOver = &libsql.Op{Name: "hand over", Stmts: append([]string{
 	insertJobs(`e.type = 'object' AND EXISTS (SELECT 1 FROM jobs AS j WHERE j.seq = CAST(substr(e.value->>'lease', 1, 19) AS INTEGER)
 	   AND j.lease_token = rtrim(substr(e.value->>'lease', 20)) AND j.state = 'running')`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,

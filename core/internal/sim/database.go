@@ -167,7 +167,7 @@ func (d *database) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([
 		c.stmts = append(c.stmts, libsql.Exec(sql, arg))
 	}
 	err := d.do(ctx, c, func(c *call) (err error) {
-		mutated := &libsql.Op{Name: op.Name, Stmts: []string{clockSQL(c.ms, c.n) + " AND ? IS NOT NULL"}}
+		mutated := &libsql.Op{Name: op.Name, Packed: op.Packed, Stmts: []string{clockSQL(c.ms, c.n) + " AND ? IS NOT NULL"}}
 		for _, s := range d.mutate(c, c.stmts) {
 			mutated.Stmts = append(mutated.Stmts, s.SQL)
 		}
