@@ -128,7 +128,7 @@ func arrays(op *Op, rs []*request, limit int) []array {
 	}
 	write := jsonArray
 	if op.Packed {
-		write = pack
+		write = func(items [][]byte, _ int) any { return Pack(items...) }
 	}
 	var out []array
 	first, size := 0, 0
@@ -156,10 +156,15 @@ func jsonArray(items [][]byte, size int) any {
 	return b.String()
 }
 
-// pack writes what [PackedItems] reads: ten digits which say where the array of
-// the items' places begins, the items, and that array.
-func pack(items [][]byte, size int) any {
-	b := append(make([]byte, 0, size+around), "0000000000"...)
+// Pack writes what [PackedItems] reads: ten digits which say where the array of
+// the items' places begins, the items, and that array. It is for a batch that
+// has a statement of a packed op.
+func Pack(items ...[]byte) []byte {
+	size := around
+	for _, it := range items {
+		size += len(it) + around
+	}
+	b := append(make([]byte, 0, size), "0000000000"...)
 	places := make([]byte, 0, around*len(items)/2)
 	for i, it := range items {
 		if i > 0 {

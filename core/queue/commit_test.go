@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -168,5 +169,46 @@ func TestAHandOverEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := <-done; libsql.ClassOf(err) != libsql.Busy {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What a run hands over is not stored once it has ended, although its token is
+// still on the job.
+func TestAnEndedRunHandsNothingOver(t *testing.T) {
+	t.Parallel()
+	q, _ := setup(t)
+	enqueue(t, q, job.New{})
+	c := claimOne(t, q)
+	if held, err := q.Complete(t.Context(), []queue.Completion{{Lease: c.Lease}}); err != nil || !held[0] {
+		t.Fatalf("%v, %v", held, err)
+	}
+	if err := q.Commit(t.Context(), c.Lease, nil, func(b *queue.Batch) { b.Enqueue(job.New{Type: job.DebugEcho}) }); err != nil {
+		t.Errorf("to finish a run twice is a repeat, but: %v", err)
+	}
+	if n := count(t, q, "jobs"); n != 1 {
+		t.Errorf("%d jobs are stored, want 1", n)
+	}
+}
+
+// A completion is not taken for a job to be stored, not even where what it
+// begins with would read as the lease of another run.
+func TestACompletionIsNoFollowUp(t *testing.T) {
+	t.Parallel()
+	q, _ := setup(t)
+	for range 11 {
+		enqueue(t, q, job.New{})
+	}
+	c, err := q.Claim(t.Context(), queue.ClaimRequest{
+		Runner: "r", Token: strings.Repeat("1", queue.TokenLength), Types: []string{job.DebugEcho}, Limit: 11, Lease: lease,
+	})
+	if err != nil || len(c.Jobs) != 11 || c.Jobs[10].Seq != 11 {
+		t.Fatalf("%+v, %v", c.Jobs, err)
+	}
+	result := json.RawMessage(`"` + strings.Repeat("1", 1200) + `"`)
+	if err := q.Commit(t.Context(), c.Jobs[10].Lease, result, func(b *queue.Batch) { b.Enqueue(job.New{Type: job.DebugEcho}) }); err != nil {
+		t.Error(err)
+	}
+	if n := count(t, q, "jobs"); n != 12 {
+		t.Errorf("%d jobs are stored, want 12", n)
 	}
 }

@@ -329,14 +329,11 @@ const (
 
 // completeItem is the item of opComplete.
 func (l Lease) completeItem(result json.RawMessage) []byte {
-	return job.Payload(l.Packed() + string(result))
+	return fmt.Appendf(nil, "%s%-7d%s", l.Packed(), len(result), result)
 }
 
-// Text is the lease as items have it that are texts.
-func (l Lease) Text() string { return fmt.Sprintf("%s%-*s", l.JobID, TokenLength, l.Token) }
-
-// Packed is the lease at the beginning of items that are texts: the place of
-// the job and the token, each filled up to its length in bytes.
+// Packed is the lease at the beginning of packed items: the place of the job and
+// the token, each filled up to its length in bytes.
 func (l Lease) Packed() string {
 	return fmt.Sprintf("%-19d%s%s", l.Seq, l.Token, strings.Repeat(" ", max(TokenLength-len(l.Token), 0)))
 }
@@ -433,7 +430,7 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 	if b.problem == nil && len(b.plain) == b.Len()-1 {
 		return libsql.Insist(ctx, q.sys, func() error { return q.handOver(ctx, l, result, b.plain) })
 	}
-	b.Exec(opComplete.Stmts[0], "["+string(l.completeItem(result))+"]")
+	b.Exec(opComplete.Stmts[0], libsql.Pack(l.completeItem(result)))
 	// The batch is recorded once, so that the ids it made stay true.
 	return libsql.Insist(ctx, q.sys, func() error { return q.commit(ctx, l, b) })
 }

@@ -519,7 +519,7 @@ type Batch struct {
 	parent  string
 	jobs    map[string]after // stored by this batch
 	lease   string           // of the run they follow, where that is completed with them
-	plain   [][]byte         // the items of those of them that nothing is asked about
+	plain   [][]byte         // opHandOver's items of those of them that nothing is asked about
 	problem error
 }
 
@@ -551,10 +551,9 @@ func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 		return n.ID, 0
 	}
 	if fresh && !asks {
-		it.Lease = b.lease
-		plain := job.Payload(it)
-		b.plain = append(b.plain, plain)
-		b.Exec(sqlInsertFollowing, "["+string(plain)+"]")
+		packed := pack(nil, &n, telemetry.TraceParent(b.ctx))
+		b.plain = append(b.plain, slices.Concat([]byte("J"+b.lease), packed))
+		b.Exec(sqlInsertNew, libsql.Pack(packed))
 		return n.ID, 0
 	}
 	return n.ID, inArrays([]item{it})[0].record(&b.Batch, opEnqueue, len(n.After) > 0)

@@ -21,7 +21,7 @@ func earlier(sql string) string {
 
 func earlierOp(t *testing.T, op *libsql.Op) *libsql.Op {
 	t.Helper()
-	old := &libsql.Op{Name: op.Name, Misses: op.Misses}
+	old := &libsql.Op{Name: op.Name, Misses: op.Misses, Packed: op.Packed}
 	for _, sql := range op.Stmts {
 		old.Stmts = append(old.Stmts, earlier(sql))
 	}

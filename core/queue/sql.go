@@ -19,18 +19,11 @@ const Items = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
 // fence of every op.
 const heldByObject = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 
-// HeldByText is the same for items that are texts, which begin with
-// [Lease.Text]: SQLite finds a part of a text sooner than a member of an object.
-const HeldByText = `j.id = substr(e.value, 1, 36) AND j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'`
-
-// PackedItems is Items for items that are texts, as bytes: a part of a text is
-// counted out from its beginning.
-const PackedItems = `(SELECT key, CAST(value AS BLOB) AS value FROM json_each(?) LIMIT -1) AS e`
-
-// Of an item that begins with [Lease.Packed]: its job, and the fence.
+// Of an item of a packed op, which begins with [Lease.Packed]: its job, and the
+// fence.
 const (
-	packedJob   = `j.seq = CAST(substr(e.value, 1, 19) AS INTEGER)`
-	packedToken = `j.lease_token = rtrim(CAST(substr(e.value, 20, 32) AS TEXT))`
+	packedJob   = `j.seq = CAST(substr(?1, e.value, 19) AS INTEGER)`
+	packedToken = `j.lease_token = rtrim(CAST(substr(?1, e.value + 19, 32) AS TEXT))`
 
 	HeldByPacked = packedJob + ` AND ` + packedToken + ` AND j.state = 'running'`
 )
@@ -72,7 +65,19 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 	 WHERE e.nth = 1 AND e.value->>'key' IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = e.value->>'id')
 	 ORDER BY e.key ON CONFLICT DO NOTHING`,
 
-	insertJobs(`true`) + `
+	`INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
+   payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
+ SELECT n.id, n.type, n.queue, 'queued', n.prio, n.max, n.nb,
+   iif(n.fail IS NOT NULL OR n.nb > n.ms OR n.limited, NULL, n.ms - n.prio * 30000),
+   iif(n.fail IS NOT NULL OR n.nb > n.ms OR NOT n.limited, NULL, n.ms - n.prio * 30000), n.fail IS NOT NULL, n.fail,
+   n.payload, n.key, n.lim, n.parent, n.trace, n.ms, n.ms
+ FROM (SELECT e.key AS pos, e.value->>'id' AS id, e.value->>'type' AS type, e.value->>'queue' AS queue,
+         e.value->>'prio' AS prio, e.value->>'max' AS max,
+         coalesce(e.value->>'nb', c.ms + (e.value->>'delay')) AS nb,
+         e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
+         e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
+         e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
+       FROM ` + Items + `, db_clock AS c LIMIT -1) AS n
 	 LEFT JOIN job_keys AS k ON k.type = n.type AND k.key = n.key
 	 WHERE n.key IS NULL OR k.job_id = n.id
 	 ORDER BY n.pos ON CONFLICT(id) DO NOTHING`,
@@ -104,9 +109,14 @@ var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Packed: true, Stmt
 	 FROM ` + libsql.PackedItems + ` JOIN jobs ON jobs.id = CAST(substr(?1, e.value, 36) AS TEXT)`,
 }}
 
-// sqlInsertNew stores packed jobs. o is where an item begins; the lengths of
-// its parts are t, q, l and m, and x is the object with what few jobs have.
-const sqlInsertNew = `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key,
+var sqlInsertNew = insertNew(`e.value`, `true`)
+
+// insertNew stores the packed jobs of those items for which the condition holds.
+// o is where a job begins; the lengths of its parts are t, q, l and m, and x is
+// the object with what few jobs have. The LIMITs keep SQLite from writing the
+// text for each of these out wherever it is mentioned.
+func insertNew(begins, condition string) string {
+	return `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key,
    payload_json, limit_key, parent_id, trace_parent, created_at, updated_at)
  SELECT CAST(substr(?1, o, 36) AS TEXT), CAST(substr(?1, o + 64, t) AS TEXT), CAST(substr(?1, o + 64 + t, q) AS TEXT), 'queued',
    p, CAST(substr(?1, o + 40, 4) AS INTEGER), iif(x IS NULL, NULL, ` + newNotBefore + `),
@@ -118,31 +128,13 @@ const sqlInsertNew = `INSERT INTO jobs(id, type, queue, state, priority, max_att
    FROM (SELECT o, CAST(substr(?1, o + 36, 4) AS INTEGER) AS p, CAST(substr(?1, o + 44, 3) AS INTEGER) AS t,
            CAST(substr(?1, o + 47, 3) AS INTEGER) AS q, CAST(substr(?1, o + 50, 7) AS INTEGER) AS l,
            CAST(substr(?1, o + 57, 7) AS INTEGER) AS m, ms
-         FROM (SELECT e.value AS o, (SELECT ms FROM db_clock) AS ms FROM ` + libsql.PackedItems + ` LIMIT -1) LIMIT -1) LIMIT -1)
+         FROM (SELECT ` + begins + ` AS o, (SELECT ms FROM db_clock) AS ms FROM ` + libsql.PackedItems + ` WHERE ` + condition + ` LIMIT -1) LIMIT -1) LIMIT -1)
  WHERE true ON CONFLICT(id) DO NOTHING`
+}
 
 const newNotBefore = `coalesce(x->>'nb', ms + (x->>'delay'))`
 
 const newIsLimited = `(x->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (x->>'limit', '*')))`
-
-// insertJobs stores those items for which the condition holds. The second LIMIT
-// is there for the same reason as the first: see Items. For jobs that nothing
-// is asked about [sqlInsertNew] does the same.
-func insertJobs(condition string) string {
-	return `INSERT INTO jobs(id, type, queue, state, priority, max_attempts, not_before, ready_key, wait_key, waits, after_failure,
-   payload_json, idempotency_key, limit_key, parent_id, trace_parent, created_at, updated_at)
- SELECT n.id, n.type, n.queue, 'queued', n.prio, n.max, n.nb,
-   iif(n.fail IS NOT NULL OR n.nb > n.ms OR n.limited, NULL, n.ms - n.prio * 30000),
-   iif(n.fail IS NOT NULL OR n.nb > n.ms OR NOT n.limited, NULL, n.ms - n.prio * 30000), n.fail IS NOT NULL, n.fail,
-   n.payload, n.key, n.lim, n.parent, n.trace, n.ms, n.ms
- FROM (SELECT e.key AS pos, e.value->>'id' AS id, e.value->>'type' AS type, e.value->>'queue' AS queue,
-         e.value->>'prio' AS prio, e.value->>'max' AS max,
-         coalesce(e.value->>'nb', c.ms + (e.value->>'delay')) AS nb,
-         e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
-         e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
-         e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
-       FROM ` + Items + `, db_clock AS c WHERE ` + condition + ` LIMIT -1) AS n`
-}
 
 // Guards of an enqueue that is not one merged item. The first refuses an id
 // that belongs to a job of another type, the second a job to come after that
@@ -369,29 +361,29 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	 FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
-// opComplete completes runs. An item is a text: [Lease.Packed] and the result,
-// if any. The job's row is the run's as well, and a trigger frees the key. The
-// second statement answers for those only whose lease was lost: the item's token
-// is no longer on the row, or the job still runs. All others have landed, now or
-// in an earlier try whose reply was lost.
-var opComplete = &libsql.Op{Name: "complete", Misses: true, Stmts: []string{
-	`UPDATE jobs AS j SET state = 'completed', result_json = nullif(CAST(substr(e.value, 52) AS TEXT), ''),
+// opComplete completes runs. Its items are packed: [Lease.Packed], the length of
+// the result in bytes, filled up with spaces to 7, and the result, if any. The
+// job's row is the run's as well, and a trigger frees the key. The second
+// statement answers for those only whose lease was lost: the item's token is no
+// longer on the row, or the job still runs. All others have landed, now or in an
+// earlier try whose reply was lost.
+var opComplete = &libsql.Op{Name: "complete", Misses: true, Packed: true, Stmts: []string{
+	`UPDATE jobs AS j SET state = 'completed',
+	   result_json = nullif(CAST(substr(?1, e.value + 58, CAST(substr(?1, e.value + 51, 7) AS INTEGER)) AS TEXT), ''),
 	   finished_at = (SELECT ms FROM db_clock), updated_at = (SELECT ms FROM db_clock),
 	   lease_expires_at = NULL, completed_by = j.claimed_by, claimed_by = NULL, solo = 0
-	 FROM ` + PackedItems + ` WHERE ` + HeldByPacked,
-	`SELECT e.key FROM ` + PackedItems + ` LEFT JOIN jobs AS j ON ` + packedJob + `
+	 FROM ` + libsql.PackedItems + ` WHERE ` + HeldByPacked,
+	`SELECT e.key FROM ` + libsql.PackedItems + ` LEFT JOIN jobs AS j ON ` + packedJob + `
 	 WHERE coalesce(` + packedToken + ` AND j.state <> 'running', 0) = 0`,
 }}
 
-// sqlInsertFollowing stores one new job of a batch.
-var sqlInsertFollowing = insertJobs(`true`) + ` WHERE true ON CONFLICT(id) DO NOTHING`
-
 // opHandOver completes runs and stores the jobs that follow them. Its items are
-// opComplete's, which are texts, and before each of them those of its jobs,
-// which are those of opEnqueue with the lease of the run they follow.
-var opHandOver = &libsql.Op{Name: "hand over", Stmts: append([]string{
-	insertJobs(`e.type = 'object' AND EXISTS (SELECT 1 FROM jobs AS j WHERE j.seq = CAST(substr(e.value->>'lease', 1, 19) AS INTEGER)
-	   AND j.lease_token = rtrim(substr(e.value->>'lease', 20)) AND j.state = 'running')`) + ` WHERE true ON CONFLICT(id) DO NOTHING`,
+// opComplete's, and before each of them those of its jobs: a letter, which makes
+// them no completion of any job, the lease of the run they follow, and the item
+// of opEnqueueNew.
+var opHandOver = &libsql.Op{Name: "hand over", Packed: true, Stmts: append([]string{
+	insertNew(`e.value + 52`, `substr(?1, e.value, 1) = CAST('J' AS BLOB) AND EXISTS (SELECT 1 FROM jobs AS j
+   WHERE j.seq = CAST(substr(?1, e.value + 1, 19) AS INTEGER) AND j.lease_token = rtrim(CAST(substr(?1, e.value + 20, 32) AS TEXT)) AND j.state = 'running')`),
 }, opComplete.Stmts...)}
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -223,8 +222,8 @@ func (c *call) write(ctx context.Context, op *libsql.Op, outcome job.StepOutcome
 	if stepErr != nil {
 		rest = job.RepairText(stepErr.Error(), maxError)
 	}
-	item := job.Payload(fmt.Sprintf("%s%-10d%-4d%-9s%s%s", c.cfg.Lease.Text(),
-		c.cfg.System.Now().Sub(c.start).Milliseconds(), utf8.RuneCountInString(c.name), outcome, c.name, rest))
+	item := fmt.Appendf(nil, "%s%-10d%-4d%-9s%-7d%s%s", c.cfg.Lease.Packed(),
+		c.cfg.System.Now().Sub(c.start).Milliseconds(), len(c.name), outcome, len(rest), c.name, rest)
 	var rows []libsql.Row
 	err := libsql.Insist(ctx, c.cfg.System, func() (err error) {
 		rows, err = c.cfg.DB.Merge(ctx, op, item)

@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postroom/postroom/core/internal/dbtest"
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
+	"github.com/postroom/postroom/core/queue"
 	"github.com/postroom/postroom/core/step"
+	"github.com/postroom/postroom/core/system"
 )
 
 var (
@@ -382,5 +385,39 @@ func TestStepsStayWhateverBecomesOfTheJob(t *testing.T) {
 				t.Error(show(d))
 			}
 		})
+	}
+}
+
+// later is a clock that goes on by a second whenever it is asked.
+type later struct {
+	system.Real
+	asked atomic.Int64
+}
+
+func (l *later) Now() time.Time { return time.Unix(1_700_000_000+l.asked.Add(1), 0) }
+
+func TestAStepBeganWhenItsFunctionWasCalled(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	if _, err := q.Enqueue(t.Context(), job.New{Type: job.DebugEcho}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := q.Claim(t.Context(), queue.ClaimRequest{Runner: "r", Token: q.NewToken(), Types: []string{job.DebugEcho}, Limit: 1, Lease: time.Minute})
+	if err != nil || len(c.Jobs) != 1 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	r := step.NewRecorder(step.Config{
+		DB: q.DB(), System: &later{}, Lease: c.Jobs[0].Lease, Run: 1,
+		LeaseEnds: func() time.Time { return time.Time{} }, Worker: t.Context(), Log: quiet,
+	})
+	if _, err := step.Run(step.NewContext(t.Context(), r), "x", func(context.Context) (int, error) { return 1, nil }); err != nil {
+		t.Fatal(err)
+	}
+	d, err := q.Detail(t.Context(), c.Jobs[0].JobID)
+	if err != nil || len(d.Steps) != 1 || d.Steps[0].FinishedAt == nil {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if took := *d.Steps[0].FinishedAt - d.Steps[0].StartedAt; took != 1000 {
+		t.Errorf("it took %d ms, want 1000", took)
 	}
 }

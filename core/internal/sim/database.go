@@ -287,16 +287,16 @@ func heldByGuards(guards []libsql.Stmt) []held {
 var (
 	itemID    = regexp.MustCompile(`"id":"([^"]+)"`)
 	itemToken = regexp.MustCompile(`"t":"([0-9a-f]{32})"`)
-	itemLease = regexp.MustCompile(`^"([0-9a-f-]{36}|[0-9]+ *)([0-9a-f]{32})`)
+	itemLease = regexp.MustCompile(`^([0-9]+) *([0-9a-f]{32})`)
 )
 
 // heldByItems finds the leases in the items of an op: their "id" and "t", or
-// the beginning of a text, where a job's place may stand for its id.
+// the beginning of a packed one, which has the job's place in place of its id.
 func heldByItems(items [][]byte) []held {
 	var out []held
 	for _, it := range items {
 		if m := itemLease.FindSubmatch(it); m != nil {
-			out = append(out, held{strings.TrimSpace(string(m[1])), string(m[2])})
+			out = append(out, held{string(m[1]), string(m[2])})
 		}
 		id, token := itemID.FindSubmatch(it), itemToken.FindSubmatch(it)
 		if id != nil && token != nil {

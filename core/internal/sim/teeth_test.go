@@ -26,12 +26,10 @@ var mutations = map[string]struct {
 	"the fence of steps, hand-overs and completions is removed": {func() *Mutation {
 		return &Mutation{SQL: func(_ *proc, c *call, i int, sql string) string {
 			switch {
-			case strings.HasPrefix(c.op, "step."):
-				return strings.ReplaceAll(sql, "j.lease_token = rtrim(substr(e.value, 37, 32)) AND j.state = 'running'", "true")
+			case strings.HasPrefix(c.op, "step."), c.op == "Complete" && i == 0:
+				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(?1, e.value + 19, 32) AS TEXT)) AND j.state = 'running'", "true")
 			case c.op == "Commit" && i == 0:
-				return strings.ReplaceAll(sql, "j.lease_token = rtrim(substr(e.value->>'lease', 20)) AND j.state = 'running'", "true")
-			case c.op == "Complete" && i == 0:
-				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(e.value, 20, 32) AS TEXT)) AND j.state = 'running'", "true")
+				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(?1, e.value + 20, 32) AS TEXT)) AND j.state = 'running'", "true")
 			}
 			return sql
 		}}
