@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -449,5 +450,31 @@ func TestALargeCommitHasALargeCache(t *testing.T) {
 	f.writer.conn.room(false) // as when all is quiet
 	if got := room(); got != usual {
 		t.Errorf("%d afterwards", got)
+	}
+}
+
+// The log of small commits is folded back while nobody waits, long before it is
+// so full that a commit does it: the file grows only by that.
+func TestTheLogIsFoldedBackWhileNobodyWaits(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	f := open(t, Options{Path: path, Synchronous: "normal"})
+	mustWrite(t, f, Exec("CREATE TABLE t (v BLOB) STRICT"))
+	size := func() int64 {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	before, commits := size(), 0
+	for size() == before && commits < 100 {
+		mustWrite(t, f, Exec("INSERT INTO t VALUES (?)", make([]byte, 12<<10))) // three pages, of a thousand
+		commits++
+	}
+	t.Logf("folded back after %d commits", commits)
+	if size() == before {
+		t.Errorf("the log was not folded back after %d commits", commits)
 	}
 }

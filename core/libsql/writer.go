@@ -17,6 +17,8 @@ const (
 	// It also fills the usual log, so that each would be followed by folding it
 	// back, although the next one changes many of the same pages.
 	worthMoreCache = 1 << 20
+	// Small commits write some ten pages each: so many fill a quarter of the log.
+	foldEvery = 25
 )
 
 // The writer's cache and log, usually and for large commits.
@@ -36,6 +38,7 @@ type writer struct {
 	conn *conn
 
 	written int         // bytes taken since memory was last given back
+	commits int         // since the log was last folded back
 	full    atomic.Bool // a commit found no room, and there is hardly any since
 }
 
@@ -75,6 +78,9 @@ func (w *writer) loop() {
 		}
 		for w.waiting() {
 			w.commitGroup()
+			if w.commits++; w.commits >= foldEvery && !w.waiting() {
+				w.fold()
+			}
 		}
 		if w.written > worthGivingBack {
 			quiet.Reset(quietFor)
@@ -131,6 +137,15 @@ func (w *writer) commitGroup() {
 	w.f.settled(home)
 	w.f.opt.OnCommit(len(group), statements)
 	answer(group, nil)
+}
+
+// fold folds the log back while nobody waits, so that it rarely grows to where
+// SQLite does it at the end of a commit, whose callers would wait for that.
+func (w *writer) fold() {
+	if w.conn != nil {
+		_, _ = w.conn.query("PRAGMA wal_checkpoint(PASSIVE)") // a failure leaves it to later
+	}
+	w.commits = 0
 }
 
 // begin takes the write lock. Another process that holds it is waited for

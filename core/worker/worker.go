@@ -232,7 +232,8 @@ func (w *Worker) RunNext(ctx context.Context) (id string, err error) {
 func (w *Worker) claimLoop(ctx, work context.Context) {
 	defer w.due.Stop()
 	backoff := w.cfg.Poll / 10
-	var left *queue.Sight // of the claim before, where it left more
+	var seen *queue.Sight // what the claim before saw, where there is no need to look again
+	var backlog bool      // it left more than there were slots for
 	var took time.Duration
 	for ctx.Err() == nil {
 		if w.free() == 0 {
@@ -242,12 +243,12 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			}
 			continue
 		}
-		if left != nil {
+		if backlog {
 			w.gather(ctx, took)
 		}
 		free, began := w.free(), w.sys.Now()
-		got, err := w.claim(ctx, work, free, left)
-		left, took = nil, w.sys.Now().Sub(began)
+		got, err := w.claim(ctx, work, free, seen)
+		seen, backlog, took = nil, false, w.sys.Now().Sub(began)
 		if err != nil {
 			// Looking around will show when the database is back; until
 			// then the tries become rarer, up to the poll interval.
@@ -260,13 +261,16 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			w.solo(ctx, work)
 		}
 		if len(got.Jobs) == free && got.Ready {
-			left = &got.Sight
+			seen, backlog = &got.Sight, true
 			continue
 		}
 		if got.NextDue != nil {
 			w.due.Reset(*got.NextDue)
 		}
-		w.waitForReason(ctx)
+		if w.waitForReason(ctx) {
+			got.Ready = true
+			seen = &got.Sight
+		}
 	}
 }
 
@@ -287,12 +291,14 @@ func (w *Worker) gather(ctx context.Context, atMost time.Duration) {
 	}
 }
 
-// waitForReason returns when a claim may find something. The claim answers
-// every reason that there is by then, so none is left for another one.
-func (w *Worker) waitForReason(ctx context.Context) {
+// waitForReason returns when a claim may find something, and whether it must:
+// this process has stored jobs. The claim answers every reason that there is by
+// then, so none is left for another one.
+func (w *Worker) waitForReason(ctx context.Context) (stored bool) {
 	select {
 	case <-w.wake:
 	case <-w.q.Ready():
+		stored = true
 	case <-w.due.C():
 	case <-ctx.Done():
 	}
@@ -300,9 +306,10 @@ func (w *Worker) waitForReason(ctx context.Context) {
 		select {
 		case <-w.wake:
 		case <-w.q.Ready():
+			stored = true
 		case <-w.due.C():
 		default:
-			return
+			return stored
 		}
 	}
 }
@@ -317,9 +324,9 @@ func (w *Worker) pause(ctx context.Context, d time.Duration) {
 }
 
 // claim takes jobs for the free slots and starts them.
-func (w *Worker) claim(ctx, work context.Context, free int, left *queue.Sight) (queue.Claim, error) {
+func (w *Worker) claim(ctx, work context.Context, free int, seen *queue.Sight) (queue.Claim, error) {
 	req := w.request(free)
-	req.Sight = left
+	req.Sight = seen
 	deadline := w.sys.Now().Add(w.cfg.Lease)
 	got, err := w.q.Claim(work, req)
 	if libsql.ClassOf(err) == libsql.Unknown {
