@@ -33,6 +33,9 @@ func Snooze(d time.Duration) error { return &snoozeError{max(d, 0)} }
 
 // SnoozeOf returns the duration of a Snooze.
 func SnoozeOf(err error) (time.Duration, bool) {
+	if err == nil {
+		return 0, false // without the allocation
+	}
 	var s *snoozeError
 	if errors.As(err, &s) {
 		return s.d, true

@@ -4,6 +4,7 @@
 package job
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -358,7 +359,7 @@ func CheckJSON(field string, v json.RawMessage) error {
 		return &Invalid{Field: field, Code: "invalid_utf8", Reason: "is not valid UTF-8"}
 	case !json.Valid(v):
 		return invalid(field, "is not a JSON value")
-	case depth(v) > MaxJSONDepth:
+	case bytes.Count(v, []byte("{"))+bytes.Count(v, []byte("[")) > MaxJSONDepth && depth(v) > MaxJSONDepth:
 		return invalid(field, "is nested deeper than %d levels", MaxJSONDepth)
 	}
 	return nil

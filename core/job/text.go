@@ -24,6 +24,9 @@ func RepairText(s string, max int) string {
 // RepairName writes the bytes of a name that [CheckText] would refuse as Go
 // writes them in a string (\xe9), so that names that differ stay different.
 func RepairName(s string) string {
+	if CheckText("", s, len(s)) == nil {
+		return s
+	}
 	var b strings.Builder
 	for i, r := range s {
 		switch _, size := utf8.DecodeRuneInString(s[i:]); {

@@ -69,6 +69,9 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // ClassOf returns the class of err, or "" when it is none of this package's.
 func ClassOf(err error) Class {
+	if err == nil {
+		return "" // without the allocation
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Class

@@ -177,3 +177,14 @@ func Pack(items ...[]byte) []byte {
 	b = append(append(b, '['), places...)
 	return append(b, ']')
 }
+
+// AppendPadded appends a number filled up with spaces to a width, as packed items
+// have it.
+func AppendPadded(b []byte, n int64, width int) []byte {
+	end := len(b) + width
+	b = strconv.AppendInt(b, n, 10)
+	for len(b) < end {
+		b = append(b, ' ')
+	}
+	return b
+}

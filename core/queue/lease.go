@@ -329,13 +329,18 @@ const (
 
 // completeItem is the item of opComplete.
 func (l Lease) completeItem(result json.RawMessage) []byte {
-	return fmt.Appendf(nil, "%s%-7d%s", l.Packed(), len(result), result)
+	b := l.AppendPacked(make([]byte, 0, 58+len(result)))
+	return append(libsql.AppendPadded(b, int64(len(result)), 7), result...)
 }
 
-// Packed is the lease at the beginning of packed items: the place of the job and
-// the token, each filled up to its length in bytes.
-func (l Lease) Packed() string {
-	return fmt.Sprintf("%-19d%s%s", l.Seq, l.Token, strings.Repeat(" ", max(TokenLength-len(l.Token), 0)))
+// AppendPacked appends the lease as packed items begin with it: the place of the
+// job and the token, each filled up with spaces to its length in bytes.
+func (l Lease) AppendPacked(b []byte) []byte {
+	b = append(libsql.AppendPadded(b, l.Seq, 19), l.Token...)
+	for range TokenLength - len(l.Token) {
+		b = append(b, ' ')
+	}
+	return b
 }
 
 // finishItem is the item of opFinish.
@@ -424,7 +429,7 @@ func (q *Queue) Commit(ctx context.Context, l Lease, result json.RawMessage, fil
 		return err
 	}
 	b := q.NewBatch(ctx)
-	b.parent, b.lease = l.JobID, l.Packed()
+	b.parent, b.lease = l.JobID, l.AppendPacked([]byte("J"))
 	l.Guard(&b.Batch)
 	fill(b)
 	if b.problem == nil && len(b.plain) == b.Len()-1 {

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -324,11 +323,7 @@ func pack(b []byte, n *job.New, traceParent string) []byte {
 	for _, f := range [...]struct{ number, width int }{
 		{n.Priority, 4}, {n.MaxAttempts, 4}, {len(n.Type), 3}, {len(n.Queue), 3}, {len(n.Payload), 7}, {len(object), 7},
 	} {
-		end := len(b) + f.width
-		b = strconv.AppendInt(b, int64(f.number), 10)
-		for len(b) < end {
-			b = append(b, ' ')
-		}
+		b = libsql.AppendPadded(b, int64(f.number), f.width)
 	}
 	b = append(b, n.Type...)
 	b = append(b, n.Queue...)
@@ -518,7 +513,7 @@ type Batch struct {
 	ctx     context.Context //nolint:containedctx // carries the trace into the follow-up jobs
 	parent  string
 	jobs    map[string]after // stored by this batch
-	lease   string           // of the run they follow, where that is completed with them
+	lease   []byte           // how opHandOver's items begin, where the run they follow is completed with them
 	plain   [][]byte         // opHandOver's items of those of them that nothing is asked about
 	problem error
 }
@@ -552,7 +547,7 @@ func (b *Batch) enqueue(n job.New, asks bool) (id string, place int) {
 	}
 	if fresh && !asks {
 		packed := pack(nil, &n, telemetry.TraceParent(b.ctx))
-		b.plain = append(b.plain, slices.Concat([]byte("J"+b.lease), packed))
+		b.plain = append(b.plain, slices.Concat(b.lease, packed))
 		b.Exec(sqlInsertNew, libsql.Pack(packed))
 		return n.ID, 0
 	}

@@ -19,7 +19,7 @@ const Items = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
 // fence of every op.
 const heldByObject = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 
-// Of an item of a packed op, which begins with [Lease.Packed]: its job, and the
+// Of an item of a packed op, which begins with [Lease.AppendPacked]: its job, and the
 // fence.
 const (
 	packedJob   = `j.seq = CAST(substr(?1, e.value, 19) AS INTEGER)`
@@ -361,7 +361,7 @@ var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	 FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
-// opComplete completes runs. Its items are packed: [Lease.Packed], the length of
+// opComplete completes runs. Its items are packed: [Lease.AppendPacked], the length of
 // the result in bytes, filled up with spaces to 7, and the result, if any. The
 // job's row is the run's as well, and a trigger frees the key. The second
 // statement answers for those only whose lease was lost: the item's token is no

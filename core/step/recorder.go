@@ -222,8 +222,12 @@ func (c *call) write(ctx context.Context, op *libsql.Op, outcome job.StepOutcome
 	if stepErr != nil {
 		rest = job.RepairText(stepErr.Error(), maxError)
 	}
-	item := fmt.Appendf(nil, "%s%-10d%-4d%-9s%-7d%s%s", c.cfg.Lease.Packed(),
-		c.cfg.System.Now().Sub(c.start).Milliseconds(), len(c.name), outcome, len(rest), c.name, rest)
+	item := c.cfg.Lease.AppendPacked(make([]byte, 0, 81+len(c.name)+len(rest)))
+	item = libsql.AppendPadded(item, c.cfg.System.Now().Sub(c.start).Milliseconds(), 10)
+	item = libsql.AppendPadded(item, int64(len(c.name)), 4)
+	item = append(append(item, outcome...), "         "[len(outcome):]...)
+	item = libsql.AppendPadded(item, int64(len(rest)), 7)
+	item = append(append(item, c.name...), rest...)
 	var rows []libsql.Row
 	err := libsql.Insist(ctx, c.cfg.System, func() (err error) {
 		rows, err = c.cfg.DB.Merge(ctx, op, item)

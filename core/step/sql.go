@@ -13,7 +13,7 @@ const (
 	sqlStored = `SELECT CAST(result_json AS BLOB), error FROM job_steps WHERE job_id = ? AND name = ?`
 )
 
-// Items are packed: [queue.Lease.Packed]; filled up with spaces the time since
+// Items are packed: [queue.Lease.AppendPacked]; filled up with spaces the time since
 // the step began (ms, to 10 bytes), the length of the name in bytes (to 4), the
 // outcome (to 9) and the length of the rest (to 7); the name; and the rest: the
 // result of a step that is done, the error of one that is not. The LIMIT keeps
