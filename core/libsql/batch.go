@@ -78,8 +78,8 @@ type Op struct {
 	Misses bool
 	// Packed says that the items are texts whose parts stand at known places,
 	// in place of JSON. The argument is then a BLOB, and the statements find the
-	// items in it with [PackedItems]: a part of a BLOB costs SQLite a third of
-	// what a member of an object does.
+	// items in it with [PackedItems]: SQLite goes to a part of a BLOB at once,
+	// where it walks an object for each of its members.
 	Packed bool
 }
 

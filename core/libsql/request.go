@@ -1,10 +1,10 @@
 package libsql
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -126,34 +126,20 @@ func arrays(op *Op, rs []*request, limit int) []array {
 	for _, r := range rs {
 		items = append(items, r.items...)
 	}
-	write := jsonArray
+	write := func(items [][]byte) any { return "[" + string(bytes.Join(items, []byte(","))) + "]" }
 	if op.Packed {
-		write = func(items [][]byte, _ int) any { return Pack(items...) }
+		write = func(items [][]byte) any { return Pack(items...) }
 	}
 	var out []array
 	first, size := 0, 0
 	for i, it := range items {
 		if i > first && size+len(it)+around > limit {
-			out = append(out, array{write(items[first:i], size), i - first})
+			out = append(out, array{write(items[first:i]), i - first})
 			first, size = i, 0
 		}
 		size += len(it) + around
 	}
-	return append(out, array{write(items[first:], size), len(items) - first})
-}
-
-func jsonArray(items [][]byte, size int) any {
-	var b strings.Builder
-	b.Grow(size)
-	b.WriteByte('[')
-	for i, it := range items {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.Write(it)
-	}
-	b.WriteByte(']')
-	return b.String()
+	return append(out, array{write(items[first:]), len(items) - first})
 }
 
 // Pack writes what [PackedItems] reads: ten digits which say where the array of

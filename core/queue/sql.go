@@ -10,9 +10,10 @@ import (
 // docs/lifecycle.md, which tells the transitions in words. TEXT goes out as
 // BLOB: see libsql.Query. Statements that take the time ask db_clock once.
 
-// Items is the items e of an op. The LIMIT keeps SQLite from putting json_each
-// in its place, which would write out the item's text for every mention of it.
-const Items = `(SELECT key, type, value FROM json_each(?) LIMIT -1) AS e`
+// items is the items e of an op that is not packed. The LIMIT keeps SQLite from
+// putting json_each in its place, which would write out the item's text for
+// every mention of it.
+const items = `(SELECT key, value FROM json_each(?) LIMIT -1) AS e`
 
 // heldByObject is true for the row j of jobs when the item e, an object with
 // that job's id, carries the token of its claim (t) and the job still runs: the
@@ -77,7 +78,7 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
          e.value->>'payload' AS payload, e.value->>'key' AS key, e.value->>'limit' AS lim,
          e.value->>'limit' IS NOT NULL AND EXISTS (SELECT 1 FROM limits AS l WHERE l.scope = 'key' AND l.name IN (e.value->>'limit', '*')) AS limited,
          e.value->>'parent' AS parent, e.value->>'trace' AS trace, e.value->>'fail' AS fail, c.ms AS ms
-       FROM ` + Items + `, db_clock AS c LIMIT -1) AS n
+       FROM ` + items + `, db_clock AS c LIMIT -1) AS n
 	 LEFT JOIN job_keys AS k ON k.type = n.type AND k.key = n.key
 	 WHERE n.key IS NULL OR k.job_id = n.id
 	 ORDER BY n.pos ON CONFLICT(id) DO NOTHING`,
@@ -100,7 +101,7 @@ func enqueueAnswer(more string) string {
 
 // opEnqueueNew is opEnqueue for jobs without a key, an id of their caller's or
 // others to come after: there is nothing to ask about them. Its items are
-// texts: see [Queue.pack].
+// texts: see pack.
 var opEnqueueNew = &libsql.Op{Name: "enqueue new", Packed: true, Stmts: []string{sqlInsertNew}}
 
 // opEnqueueNewShown is opEnqueueNew with the answer of opEnqueueShown.
@@ -356,9 +357,9 @@ const sqlLook = `SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready WHERE r
 // token still holds, whether somebody wants the job canceled.
 var opHeartbeat = &libsql.Op{Name: "heartbeat", Stmts: []string{
 	`UPDATE jobs AS j SET lease_expires_at = c.ms + (e.value->>'lease'), heartbeat_at = c.ms
-	 FROM ` + Items + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + heldByObject,
+	 FROM ` + items + `, db_clock AS c WHERE j.id = e.value->>'id' AND ` + heldByObject,
 	`SELECT e.key, coalesce(` + heldByObject + `, 0), j.cancel_requested_at IS NOT NULL
-	 FROM ` + Items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
+	 FROM ` + items + ` LEFT JOIN jobs AS j ON j.id = e.value->>'id'`,
 }}
 
 // opComplete completes runs. Its items are packed: [Lease.AppendPacked], the length of
