@@ -611,25 +611,30 @@ const countedTo = `(SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'log_cou
 
 // counted is what entries of the log change in the counts, as (queue, state,
 // jobs): the state that a job came to has one more, the one it left one less.
-const counted = `SELECT j.queue AS queue, iif(s.n = 1, l.state, l.was) AS state, sum(s.n) AS jobs
- FROM job_log AS l CROSS JOIN jobs AS j ON j.seq = l.job CROSS JOIN (SELECT 1 AS n UNION ALL SELECT -1) AS s
- WHERE l.seq > ` + countedTo + ` AND (s.n = 1 OR l.was IS NOT NULL)`
+// Entries of one kind are counted before they are taken apart, by one text: to
+// sort by three columns would cost more.
+func counted(condition string) string {
+	return `SELECT g.queue AS queue, iif(s.n = 1, g.state, g.was) AS state, sum(s.n * g.jobs) AS jobs
+ FROM (SELECT j.queue AS queue, l.state AS state, l.was AS was, count(*) AS jobs FROM job_log AS l CROSS JOIN jobs AS j ON j.seq = l.job
+   WHERE l.seq > ` + countedTo + condition + ` GROUP BY concat(l.state, '/', l.was, '/', j.queue)) AS g CROSS JOIN (SELECT 1 AS n UNION ALL SELECT -1) AS s
+ WHERE s.n = 1 OR g.was IS NOT NULL GROUP BY 1, 2`
+}
 
 // sqlCount takes the next entries of the log into the counts, and
 // sqlCountedTo says so.
-const sqlCount = `INSERT INTO queue_counts(queue, state, jobs) ` + counted + ` AND l.seq <= ` + countedTo + ` + 2000 GROUP BY 1, 2
+var sqlCount = `INSERT INTO queue_counts(queue, state, jobs) SELECT * FROM (` + counted(` AND l.seq <= `+countedTo+` + 2000`) + `) WHERE true
  ON CONFLICT DO UPDATE SET jobs = queue_counts.jobs + excluded.jobs`
 
 const sqlCountedTo = `UPDATE meta SET value = CAST(max(CAST(value AS INTEGER),
    min(CAST(value AS INTEGER) + 2000, (SELECT coalesce(max(seq), 0) FROM job_log))) AS TEXT) WHERE key = 'log_counted_to'`
 
 // nowCounted is the counts as of now.
-const nowCounted = `SELECT queue, state, sum(jobs) AS jobs FROM (
-   SELECT queue, state, jobs FROM queue_counts UNION ALL SELECT * FROM (` + counted + ` GROUP BY 1, 2)) GROUP BY queue, state`
+var nowCounted = `SELECT queue, state, sum(jobs) AS jobs FROM (
+   SELECT queue, state, jobs FROM queue_counts UNION ALL SELECT * FROM (` + counted(``) + `)) GROUP BY queue, state`
 
 // sqlQueues shows the queues. How long a queue's jobs have waited is asked of
 // the first in line of each type.
-const sqlQueues = `WITH RECURSIVE ` + lanes + `,
+var sqlQueues = `WITH RECURSIVE ` + lanes + `,
  first(queue, since) AS (SELECT p.queue, min(max(coalesce(p.not_before, 0), p.created_at)) FROM lane CROSS JOIN jobs AS p ON p.seq = lane.seq GROUP BY p.queue)
  SELECT CAST(q.name AS BLOB), q.paused, CAST(n.state AS BLOB), n.jobs, f.since, (SELECT ms FROM db_clock),
    (SELECT max_running FROM limits WHERE scope = 'queue' AND name = q.name)
