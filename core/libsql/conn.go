@@ -130,7 +130,10 @@ func (c *conn) pragmas(synchronous string) []string {
 	case readerRole:
 		p = append(p, "PRAGMA cache_size=-1024", "PRAGMA query_only=ON")
 	case migrateRole:
-		p = append(p, "PRAGMA query_only=OFF", "PRAGMA journal_mode=wal") // kept in the file from then on
+		// Both are kept in the file from then on; a file that has pages keeps
+		// their size. With pages of 4 KiB half as many rows share one, and each is
+		// written with calls of its own.
+		p = append(p, "PRAGMA query_only=OFF", "PRAGMA page_size=8192", "PRAGMA journal_mode=wal")
 	default:
 		p = append(append(p, "PRAGMA query_only=OFF", "PRAGMA journal_size_limit=67108864"), usualRoom...)
 	}
