@@ -321,9 +321,10 @@ const (
  WHERE EXISTS (SELECT 1 FROM messages AS m WHERE m.account_id = ?1 AND m.provider_message_id = e.value)`
 
 	// Where another program has put a message: 1 place (JSON), 2 and 3 the
-	// hashes of its file, 4 account, 5 unique name.
+	// hashes of its file, 4 account, 5 unique name. That is newer than what an
+	// action did, in the same millisecond too: see verifyRules.
 	sqlFileSeen = `UPDATE messages SET raw_json = json_patch(raw_json, ?1), file_dir = ?2, file_name = ?3,
-   updated_at = iif(json_patch(raw_json, ?1) = json(raw_json), updated_at, c.ms) -- a place that is known is no change
+   updated_at = iif(json_patch(raw_json, ?1) = json(raw_json), updated_at, max(c.ms, updated_at + 1)) -- a place that is known is no change
  FROM db_clock AS c WHERE account_id = ?4 AND provider_message_id = ?5`
 
 	// What actions have put somewhere and no sync has seen since.

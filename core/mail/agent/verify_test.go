@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/mail"
 	"github.com/postroom/postroom/core/mail/agent"
 	"github.com/postroom/postroom/core/queue"
@@ -162,5 +163,28 @@ func TestVerifyNamesWhatIsWrongWithMail(t *testing.T) {
 	}
 	if rep := r.verify(); rep.Rules-own.Rules != len(covered) {
 		t.Errorf("%d rules of mail, of which %d are broken here", rep.Rules-own.Rules, len(covered))
+	}
+}
+
+// Where a sync finds a message is newer than what was done with it before,
+// within the same millisecond too: an action that another program undoes at once
+// would otherwise look as if nobody had touched its message since.
+func TestWhereASyncFindsAMessageIsNewerThanItsActions(t *testing.T) {
+	t.Parallel()
+	r, ids, acts := lived(t)
+	ahead := time.Now().Add(time.Hour).UnixMilli() // no clock gets there
+	r.exec("UPDATE messages SET updated_at = ? WHERE id = ?", ahead, ids["m0"])
+	r.exec("UPDATE actions SET executed_at = ? WHERE id = ?", ahead, acts["archived"])
+	dir := r.dir.Path()
+	if err := os.Rename(filepath.Join(dir, ".Archive", "cur", "m0:2,S"), filepath.Join(dir, "cur", "m0:2,S")); err != nil {
+		t.Fatal(err)
+	}
+	r.syncer(r)()
+	res, err := r.q.DB().Read(t.Context(), libsql.Query("SELECT updated_at FROM messages WHERE id = ?", ids["m0"]))
+	if err != nil || res[0].Rows[0].Int(0) != ahead+1 {
+		t.Errorf("%v, %v", res, err)
+	}
+	if rep := r.verify(); len(rep.Violations) > 0 {
+		t.Errorf("%+v", rep.Violations)
 	}
 }
