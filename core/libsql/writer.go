@@ -17,7 +17,7 @@ const (
 	// It also fills the usual log, so that each would be followed by folding it
 	// back, although the next one changes many of the same pages.
 	worthMoreCache = 1 << 20
-	// Small commits write some ten pages each: so many fill a quarter of the log.
+	// Small commits write some six pages each: so many fill a sixth of the log.
 	foldEvery = 25
 )
 
