@@ -142,7 +142,6 @@ type item struct {
 	rare
 	After []after `json:"after,omitempty"`
 	Fail  *string `json:"fail,omitempty"`
-	Lease string  `json:"lease,omitempty"` // of the run that it follows: see opHandOver
 }
 
 // rare is what few jobs have.

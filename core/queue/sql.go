@@ -20,14 +20,18 @@ const items = `(SELECT key, value FROM json_each(?) LIMIT -1) AS e`
 // fence of every op.
 const heldByObject = `j.lease_token = e.value->>'t' AND j.state = 'running'`
 
-// Of an item of a packed op, which begins with [Lease.AppendPacked]: its job, and the
-// fence.
-const (
-	packedJob   = `j.seq = CAST(substr(?1, e.value, 19) AS INTEGER)`
-	packedToken = `j.lease_token = rtrim(CAST(substr(?1, e.value + 19, 32) AS TEXT))`
+// packedJob is the row j of jobs whose lease, as [Lease.AppendPacked] writes it,
+// stands at a place in the argument of a packed op.
+func packedJob(at string) string { return `j.seq = CAST(substr(?1, ` + at + `, 19) AS INTEGER)` }
 
-	HeldByPacked = packedJob + ` AND ` + packedToken + ` AND j.state = 'running'`
-)
+func packedToken(at string) string {
+	return `j.lease_token = rtrim(CAST(substr(?1, ` + at + ` + 19, 32) AS TEXT))`
+}
+
+// HeldByPacked is the fence of packed ops.
+func HeldByPacked(at string) string {
+	return packedJob(at) + ` AND ` + packedToken(at) + ` AND j.state = 'running'`
+}
 
 // place is where the row j stands in the claim order: the age of a job counts
 // from when it was stored or, if that is later, from when it becomes due.
@@ -373,9 +377,9 @@ var opComplete = &libsql.Op{Name: "complete", Misses: true, Packed: true, Stmts:
 	   result_json = nullif(CAST(substr(?1, e.value + 58, CAST(substr(?1, e.value + 51, 7) AS INTEGER)) AS TEXT), ''),
 	   finished_at = (SELECT ms FROM db_clock), updated_at = (SELECT ms FROM db_clock),
 	   lease_expires_at = NULL, completed_by = j.claimed_by, claimed_by = NULL, solo = 0
-	 FROM ` + libsql.PackedItems + ` WHERE ` + HeldByPacked,
-	`SELECT e.key FROM ` + libsql.PackedItems + ` LEFT JOIN jobs AS j ON ` + packedJob + `
-	 WHERE coalesce(` + packedToken + ` AND j.state <> 'running', 0) = 0`,
+	 FROM ` + libsql.PackedItems + ` WHERE ` + HeldByPacked(`e.value`),
+	`SELECT e.key FROM ` + libsql.PackedItems + ` LEFT JOIN jobs AS j ON ` + packedJob(`e.value`) + `
+	 WHERE coalesce(` + packedToken(`e.value`) + ` AND j.state <> 'running', 0) = 0`,
 }}
 
 // opHandOver completes runs and stores the jobs that follow them. Its items are
@@ -383,8 +387,7 @@ var opComplete = &libsql.Op{Name: "complete", Misses: true, Packed: true, Stmts:
 // them no completion of any job, the lease of the run they follow, and the item
 // of opEnqueueNew.
 var opHandOver = &libsql.Op{Name: "hand over", Packed: true, Stmts: append([]string{
-	insertNew(`e.value + 52`, `substr(?1, e.value, 1) = CAST('J' AS BLOB) AND EXISTS (SELECT 1 FROM jobs AS j
-   WHERE j.seq = CAST(substr(?1, e.value + 1, 19) AS INTEGER) AND j.lease_token = rtrim(CAST(substr(?1, e.value + 20, 32) AS TEXT)) AND j.state = 'running')`),
+	insertNew(`e.value + 52`, `substr(?1, e.value, 1) = CAST('J' AS BLOB) AND EXISTS (SELECT 1 FROM jobs AS j WHERE `+HeldByPacked(`e.value + 1`)+`)`),
 }, opComplete.Stmts...)}
 
 // finishStatements end a run otherwise. Items: id, t, o (failed, fatal,

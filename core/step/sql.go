@@ -33,7 +33,7 @@ const (
 
 // lostLease answers for those items only whose lease is lost: nothing was
 // written for them.
-const lostLease = `SELECT e.key FROM ` + libsql.PackedItems + ` WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE ` + queue.HeldByPacked + `)`
+var lostLease = `SELECT e.key FROM ` + libsql.PackedItems + ` WHERE NOT EXISTS (SELECT 1 FROM jobs AS j WHERE ` + queue.HeldByPacked(`e.value`) + `)`
 
 // All of the package's writes. Each item stands behind the fence of its own
 // job's lease, and each is safe to repeat.
@@ -43,7 +43,7 @@ var (
 		`INSERT INTO job_steps(job_id, name, run, outcome, started_at, finished_at, result_json, error, created_at, updated_at)
  SELECT j.id, ` + itemName + `, j.claims, e.outcome, e.ms - ` + itemSince + `, iif(e.outcome = 'running', NULL, e.ms),
    ` + itemResult + `, ` + itemError + `, e.ms, e.ms
- FROM ` + items + ` CROSS JOIN jobs AS j WHERE ` + queue.HeldByPacked + `
+ FROM ` + items + ` CROSS JOIN jobs AS j WHERE ` + queue.HeldByPacked(`e.value`) + `
  ON CONFLICT(job_id, name) DO UPDATE SET run = excluded.run, outcome = excluded.outcome,
    started_at = iif(job_steps.outcome = 'running' AND job_steps.run = excluded.run, job_steps.started_at, excluded.started_at),
    finished_at = excluded.finished_at, result_json = excluded.result_json, error = excluded.error, updated_at = excluded.updated_at
@@ -58,7 +58,7 @@ var (
 		`UPDATE job_steps AS s SET outcome = e.outcome, finished_at = iif(e.outcome = 'uncertain', NULL, e.ms),
    result_json = ` + itemResult + `, error = ` + itemError + `, updated_at = e.ms
  FROM ` + items + ` JOIN jobs AS j
- WHERE ` + queue.HeldByPacked + ` AND s.job_id = j.id AND s.name = ` + itemName + ` AND (s.outcome <> 'done' OR e.outcome = 'uncertain')`,
+ WHERE ` + queue.HeldByPacked(`e.value`) + ` AND s.job_id = j.id AND s.name = ` + itemName + ` AND (s.outcome <> 'done' OR e.outcome = 'uncertain')`,
 		lostLease,
 	}}
 )

@@ -29,7 +29,7 @@ var mutations = map[string]struct {
 			case strings.HasPrefix(c.op, "step."), c.op == "Complete" && i == 0:
 				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(?1, e.value + 19, 32) AS TEXT)) AND j.state = 'running'", "true")
 			case c.op == "Commit" && i == 0:
-				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(?1, e.value + 20, 32) AS TEXT)) AND j.state = 'running'", "true")
+				return strings.ReplaceAll(sql, "j.lease_token = rtrim(CAST(substr(?1, e.value + 1 + 19, 32) AS TEXT)) AND j.state = 'running'", "true")
 			}
 			return sql
 		}}
