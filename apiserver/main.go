@@ -16,6 +16,7 @@ import (
 
 	"github.com/postroom/postroom/core/config"
 	"github.com/postroom/postroom/core/httpd"
+	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/version"
 )
 
@@ -34,6 +35,7 @@ Usage: apiserver [serve] [flags]
 `
 
 func main() {
+	system.Ballast()
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"github.com/postroom/postroom/core/config"
+	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/version"
 )
 
@@ -24,6 +25,7 @@ const (
 )
 
 func main() {
+	system.Ballast()
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 }
 

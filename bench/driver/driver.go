@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/postroom/postroom/core/system"
 )
 
 // Args is the payload of every job: two hundred bytes.
@@ -111,6 +113,7 @@ func Main(open func(ctx context.Context, at string) (Peer, error)) {
 	size := flag.Int("size", 100_000, "how many jobs")
 	join := flag.Bool("join", false, "work what another process of this program stores, from the first line of the input to its end")
 	flag.Parse()
+	system.Ballast() // as the services have, for all peers
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
