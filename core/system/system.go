@@ -1,7 +1,8 @@
 // Package system is the one door through which queue, writer and worker reach
 // time, timers, randomness and goroutine starts. Production uses Real; a
-// simulator supplies its own and so decides what happens when. It imports the
-// standard library only.
+// simulator supplies its own and so decides what happens when. Beside that are
+// the signals and the memory of a service's process. It imports the standard
+// library only.
 package system
 
 import (
