@@ -85,6 +85,11 @@ func (d *DB) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsq
 	return meet(ctx, d, d.draw(writes), func() ([]libsql.Row, error) { return d.DB.Merge(ctx, op, items...) })
 }
 
+// Join implements libsql.DB.
+func (d *DB) Join(ctx context.Context, fill func(*libsql.Batch)) ([]libsql.Result, error) {
+	return meet(ctx, d, d.draw(writes), func() ([]libsql.Result, error) { return d.DB.Join(ctx, fill) })
+}
+
 // Read implements [libsql.DB].
 func (d *DB) Read(ctx context.Context, stmts ...libsql.Stmt) ([]libsql.Result, error) {
 	return meet(ctx, d, d.draw(reads), func() ([]libsql.Result, error) { return d.DB.Read(ctx, stmts...) })

@@ -27,6 +27,10 @@ func Exec(sql string, args ...any) Stmt { return Stmt{SQL: sql, Args: args} }
 // Batch is a recorded list of statements that is applied as a whole or not at
 // all. Nothing runs while it is recorded.
 type Batch struct {
+	// Rouses says that its commit is one that others wait to join: see
+	// [DB].Join.
+	Rouses bool
+
 	stmts  []Stmt
 	guards int
 }
@@ -76,6 +80,9 @@ type Op struct {
 	// before it did not change. It need not be run when that changed a row for
 	// each item.
 	Misses bool
+	// Rouses says that its commits are among those that others wait to join:
+	// see [DB].Join.
+	Rouses bool
 	// Packed says that the items are texts whose parts stand at known places,
 	// in place of JSON. The argument is then a BLOB, and the statements find the
 	// items in it with [PackedItems]: SQLite goes to a part of a BLOB at once,

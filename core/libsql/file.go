@@ -144,6 +144,11 @@ func (f *File) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error
 	return f.writer.merge(ctx, op, items)
 }
 
+// Join implements [DB].
+func (f *File) Join(ctx context.Context, fill func(*Batch)) ([]Result, error) {
+	return f.writer.join(ctx, fill)
+}
+
 // Read implements [DB].
 func (f *File) Read(ctx context.Context, stmts ...Stmt) ([]Result, error) {
 	if err := checkAll(stmts); err != nil {

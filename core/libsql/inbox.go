@@ -22,9 +22,11 @@ const (
 type inbox struct {
 	opt Options
 
-	mu      sync.Mutex
-	pending []*request
-	stopped bool
+	mu       sync.Mutex
+	pending  []*request
+	standing []*request // wait for a group that rouses them
+	roused   bool       // one came when none stood
+	stopped  bool
 
 	wake chan struct{}
 }
@@ -39,7 +41,7 @@ func (in *inbox) write(ctx context.Context, b *Batch) ([]Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, in.opt.CallTimeout)
 	defer cancel()
 	return retry(ctx, in.opt, func() ([]Result, error) {
-		r := &request{stmts: b.stmts, guards: b.guards, done: make(chan struct{})}
+		r := &request{stmts: b.stmts, guards: b.guards, rouses: b.Rouses, done: make(chan struct{})}
 		if err := in.submit(ctx, r); err != nil {
 			return nil, err
 		}
@@ -57,12 +59,55 @@ func (in *inbox) merge(ctx context.Context, op *Op, items [][]byte) ([]Row, erro
 	ctx, cancel := context.WithTimeout(ctx, in.opt.CallTimeout)
 	defer cancel()
 	return retry(ctx, in.opt, func() ([]Row, error) {
-		r := &request{op: op, items: items, done: make(chan struct{})}
+		r := &request{op: op, items: items, rouses: op.Rouses, done: make(chan struct{})}
 		if err := in.submit(ctx, r); err != nil {
 			return nil, err
 		}
 		return r.rows, nil
 	})
+}
+
+// join waits for a group that rouses, and for the commit of what fill records
+// for it. What is under way when ctx ends is waited for all the same: whoever
+// withdraws wants to know what became of it.
+func (in *inbox) join(ctx context.Context, fill func(*Batch)) ([]Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &Error{Class: Canceled, Op: "join", Detail: "nothing roused it", cause: err}
+	}
+	r := &request{fill: fill, done: make(chan struct{})}
+	in.mu.Lock()
+	switch {
+	case in.stopped:
+		in.mu.Unlock()
+		return nil, &Error{Class: Closed, Op: "join"}
+	case in.roused:
+		in.roused = false
+		r.at = in.opt.System.Now()
+		in.pending = append(in.pending, r)
+		in.signal()
+	default:
+		in.standing = append(in.standing, r)
+	}
+	in.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.results, r.err
+	case <-ctx.Done():
+	}
+	if r.state.CompareAndSwap(queued, abandoned) {
+		in.mu.Lock()
+		in.standing = slices.DeleteFunc(in.standing, func(o *request) bool { return o == r })
+		in.mu.Unlock()
+		return nil, &Error{Class: Canceled, Op: "join", Detail: "nothing roused it", cause: ctx.Err()}
+	}
+	late := in.opt.System.NewTimer(in.opt.CallTimeout)
+	defer late.Stop()
+	select {
+	case <-r.done:
+		return r.results, r.err
+	case <-late.C():
+		return nil, &Error{Class: Unknown, Op: "join", Detail: "the write was under way", cause: ctx.Err()}
+	}
 }
 
 // check says what an item ought to be and is not: one JSON value, or the places
@@ -116,10 +161,16 @@ func (in *inbox) signal() {
 	}
 }
 
-// refuse lets in nothing more.
+// refuse lets in nothing more, and nothing stands any longer.
 func (in *inbox) refuse() {
 	in.mu.Lock()
 	in.stopped = true
+	for _, r := range in.standing {
+		if r.state.CompareAndSwap(queued, started) {
+			answer([]*request{r}, &Error{Class: Closed, Op: "join"})
+		}
+	}
+	in.standing = nil
 	in.mu.Unlock()
 	in.signal()
 }
@@ -147,8 +198,20 @@ func (in *inbox) length() int {
 }
 
 // take moves pending requests into a group, leaving out those whose callers
-// are gone, and returns it with the bytes it holds.
+// are gone, and behind them those that it rouses. It returns the group with the
+// bytes it holds.
 func (in *inbox) take() (group []*request, size int) {
+	group, size = in.gather()
+	return slices.DeleteFunc(group, func(r *request) bool {
+		err := r.record()
+		if err != nil {
+			answer([]*request{r}, err)
+		}
+		return err != nil
+	}), size
+}
+
+func (in *inbox) gather() (group []*request, size int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	n := 0
@@ -165,6 +228,16 @@ func (in *inbox) take() (group []*request, size int) {
 	rest := copy(in.pending, in.pending[n:])
 	clear(in.pending[rest:])
 	in.pending = in.pending[:rest]
+	if slices.ContainsFunc(group, func(r *request) bool { return r.rouses }) {
+		in.roused = true
+		for _, r := range in.standing {
+			if r.state.CompareAndSwap(queued, started) {
+				group = append(group, r)
+				in.roused = false
+			}
+		}
+		in.standing = nil
+	}
 	return group, size
 }
 

@@ -30,6 +30,13 @@ type DB interface {
 	// callers in one set of statements, and returns one Row per item: the row
 	// of op's last statement that names the item, or nil.
 	Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, error)
+	// Join waits for the next commit of this process that rouses, by a [Batch]
+	// or an [Op] that says so, and applies with it, at its end, what fill
+	// records: one commit does for both. If there was one since the call before
+	// it does not wait. fill runs while the commit is put together and must not
+	// block. When ctx ends first, the error's class is Canceled and nothing was
+	// recorded.
+	Join(ctx context.Context, fill func(*Batch)) ([]Result, error)
 	// Read runs statements on one snapshot.
 	Read(ctx context.Context, stmts ...Stmt) ([]Result, error)
 	// Health reads the schema version. Concurrent calls share one probe.

@@ -169,6 +169,11 @@ func (r *Remote) Merge(ctx context.Context, op *Op, items ...[]byte) ([]Row, err
 	return r.inbox.merge(ctx, op, items)
 }
 
+// Join implements [DB]. What is too long for the server fails alone.
+func (r *Remote) Join(ctx context.Context, fill func(*Batch)) ([]Result, error) {
+	return r.inbox.join(ctx, fill)
+}
+
 // checkSizes refuses what the server would refuse, before it joins a group.
 func (s Stmt) checkSizes() error {
 	for i, a := range s.Args {

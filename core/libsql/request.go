@@ -11,11 +11,13 @@ import (
 
 // request is one caller's work: a batch, or items of an op.
 type request struct {
-	at     time.Time // when it was handed over
+	at     time.Time    // when it was handed over
+	fill   func(*Batch) // records the batch, of one that joins a group
 	stmts  []Stmt
 	guards int
 	op     *Op
 	items  [][]byte
+	rouses bool // others wait to join its group
 	state  atomic.Int32
 	done   chan struct{}
 
@@ -39,6 +41,17 @@ func (r *request) size() int {
 		n += len(it)
 	}
 	return n
+}
+
+// record has the batch of a request that joins a group recorded.
+func (r *request) record() error {
+	if r.fill == nil {
+		return nil
+	}
+	var b Batch
+	r.fill(&b)
+	r.stmts, r.guards = b.stmts, b.guards
+	return checkAll(r.stmts)
 }
 
 func answer(group []*request, err error) {

@@ -106,35 +106,87 @@ func (q *Queue) Claim(ctx context.Context, r ClaimRequest) (Claim, error) {
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim: %w", err)
 	}
-	if out.more || out.limited && len(out.Jobs) > 0 {
-		q.signal() // one batch does a bounded part of it
+	q.goOn(out)
+	return out, nil
+}
+
+// ClaimStored waits for this process to store jobs, and takes up to limit of
+// what there is then in the commit that stores them, so that a job starts after
+// one sync in place of two. It does not wait if jobs were stored since the call
+// before. limit is asked when that commit is put together, and must not block.
+// Where ctx ends first, nothing was claimed, and the error's class is canceled.
+func (q *Queue) ClaimStored(ctx context.Context, r ClaimRequest, limit func() int) (Claim, error) {
+	if err := r.check(); err != nil {
+		return Claim{}, err
 	}
+	var s Sight
+	if r.Sight != nil {
+		s.limited = r.Sight.limited
+		s.changed = s.limited
+	}
+	var before time.Time
+	var places claimPlaces
+	res, err := q.db.Join(ctx, func(b *libsql.Batch) {
+		before = q.sys.Now()
+		r.Limit = limit()
+		places = q.recordClaim(b, r, s)
+	})
+	if libsql.GuardIndex(err) == 0 { // a limit was set since there was none
+		r.Sight = &Sight{Ready: true, limited: true}
+		return q.Claim(ctx, r)
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim: %w", err)
+	}
+	out, err := places.read(res, r, before)
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim: %w", err)
+	}
+	q.goOn(out)
 	return out, nil
 }
 
 // take is the write of a claim.
 func (q *Queue) take(ctx context.Context, r ClaimRequest, s Sight, before time.Time) (Claim, error) {
 	var b libsql.Batch
-	if !s.limited {
-		b.Guard(sqlGuardUnlimited)
-	}
-	q.lineUp(&b, s)
-	args := []any{r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues()}
-	var n int
-	if s.limited {
-		n = b.Query(sqlClaim, args...)
-	} else {
-		n = b.Query(sqlPick, args...)
-		b.Exec(sqlTake, args...)
-	}
-	look := b.Query(sqlLook)
+	places := q.recordClaim(&b, r, s)
 	res, err := q.db.Write(ctx, &b)
 	if err != nil {
 		return Claim{}, err
 	}
-	out := Claim{Sight: sightOf(res[look].Rows[0])}
-	out.Jobs, err = claimedRows(res[n].Rows, r.Token, before.Add(r.Lease))
+	return places.read(res, r, before)
+}
+
+// claimPlaces are the places of a claim's results.
+type claimPlaces struct{ jobs, look int }
+
+func (q *Queue) recordClaim(b *libsql.Batch, r ClaimRequest, s Sight) (p claimPlaces) {
+	if !s.limited {
+		b.Guard(sqlGuardUnlimited)
+	}
+	q.lineUp(b, s)
+	args := []any{r.Token, r.Runner, millis(r.Lease), string(job.Payload(r.Types)), r.Limit, r.queues()}
+	if s.limited {
+		p.jobs = b.Query(sqlClaim, args...)
+	} else {
+		p.jobs = b.Query(sqlPick, args...)
+		b.Exec(sqlTake, args...)
+	}
+	p.look = b.Query(sqlLook)
+	return p
+}
+
+func (p claimPlaces) read(res []libsql.Result, r ClaimRequest, before time.Time) (out Claim, err error) {
+	out.Sight = sightOf(res[p.look].Rows[0])
+	out.Jobs, err = claimedRows(res[p.jobs].Rows, r.Token, before.Add(r.Lease))
 	return out, err
+}
+
+// goOn asks for another claim where one batch did a bounded part of the work.
+func (q *Queue) goOn(c Claim) {
+	if c.more || c.limited && len(c.Jobs) > 0 {
+		q.signal()
+	}
 }
 
 // settles says whether the jobs of limited keys are put in their places: to
@@ -451,7 +503,7 @@ func (q *Queue) handOver(ctx context.Context, l Lease, result json.RawMessage, j
 		return fmt.Errorf("commit job %s: %w", l.JobID, err)
 	}
 	if len(jobs) > 0 {
-		q.stored(ctx, len(jobs))
+		q.enqueued.Add(ctx, int64(len(jobs)))
 	}
 	return nil
 }

@@ -69,8 +69,9 @@ func (q *Queue) Types() job.Types { return q.types }
 // DB is the database under the queue.
 func (q *Queue) DB() libsql.DB { return q.db }
 
-// Ready receives after this process stored or freed a job, so that its own
-// worker need not wait for a poll.
+// Ready receives after this process freed a job, or when one claim did not do
+// all there was, so that its own worker need not wait for a poll. Of what the
+// process stores [Queue.ClaimStored] tells.
 func (q *Queue) Ready() <-chan struct{} { return q.ready }
 
 func (q *Queue) signal() {
@@ -265,7 +266,7 @@ func (q *Queue) enqueue(ctx context.Context, jobs []job.New, opNew, opAsks *libs
 	if err != nil {
 		return out, nil, err
 	}
-	q.stored(ctx, len(jobs))
+	q.enqueued.Add(ctx, int64(len(jobs)))
 	for i, r := range rows {
 		if r == nil { // there was nothing to ask
 			out[i].ID = jobs[i].ID
@@ -364,12 +365,6 @@ func (q *Queue) ask(ctx context.Context, span trace.Span, jobs []job.New, op *li
 	return rows, nil
 }
 
-// stored tells of jobs that were stored.
-func (q *Queue) stored(ctx context.Context, jobs int) {
-	q.enqueued.Add(ctx, int64(jobs))
-	q.signal()
-}
-
 // store applies an op that asks: merged with what other callers store or,
 // where one item must not be stored without the others, or much is asked about
 // long ones, as a batch of its own.
@@ -378,7 +373,7 @@ func (q *Queue) store(ctx context.Context, op *libsql.Op, items []item, guarded 
 	if !guarded && len(arrays) == 1 {
 		return q.db.Merge(ctx, op, arrays[0].texts...)
 	}
-	var b libsql.Batch
+	b := libsql.Batch{Rouses: true}
 	for _, a := range arrays {
 		b.Guard(sqlEnqueueGuardID, a.slim())
 	}
@@ -572,14 +567,16 @@ func enqueued(r libsql.Row) Enqueued {
 	return Enqueued{ID: r.Str(1), Duplicate: r.Bool(2), Pruned: r.Bool(3)}
 }
 
-// Write applies a batch and wakes this process's worker if it stored jobs.
+// Write applies a batch. A worker of this process may claim the jobs that it
+// stores in the same commit.
 func (q *Queue) Write(ctx context.Context, b *Batch) ([]libsql.Result, error) {
 	if b.problem != nil {
 		return nil, b.problem
 	}
+	b.Rouses = len(b.jobs) > 0
 	res, err := q.db.Write(ctx, &b.Batch)
-	if err == nil && len(b.jobs) > 0 {
-		q.stored(ctx, len(b.jobs))
+	if err == nil {
+		q.enqueued.Add(ctx, int64(len(b.jobs)))
 	}
 	return res, err
 }

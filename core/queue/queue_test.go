@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -141,6 +142,48 @@ func TestAClaimSaysWhatItLeaves(t *testing.T) {
 			t.Fatalf("claimed %d, more %v, next %v, %v; want %d, %v and the delayed job's time", len(c.Jobs), c.Ready, c.NextDue, err, want.jobs, want.ready)
 		}
 		left = &c.Sight
+	}
+}
+
+// A claim that goes with what is stored takes it, heeds a limit that it does not
+// know of, and takes nothing once it is withdrawn.
+func TestAClaimOfWhatIsStored(t *testing.T) {
+	t.Parallel()
+	q := queue.New(dbtest.Open(t), system.Real{}, job.Known())
+	three := []job.New{{Type: job.DebugEcho}, {Type: job.DebugEcho}, {Type: job.DebugEcho}}
+	claimStored := func(ctx context.Context, limit int) (queue.Claim, error) {
+		r := queue.ClaimRequest{Runner: "r", Token: q.NewToken(), Types: []string{job.DebugEcho}, Lease: time.Minute}
+		return q.ClaimStored(ctx, r, func() int { return limit })
+	}
+	for _, want := range []struct {
+		limit, jobs int
+		ready       bool
+	}{{2, 2, true}, {10, 4, false}} {
+		if _, err := q.EnqueueMany(t.Context(), slices.Clone(three)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := claimStored(t.Context(), want.limit)
+		if err != nil || len(c.Jobs) != want.jobs || c.Ready != want.ready {
+			t.Fatalf("claimed %d of %d, more %v, %v; want %d, %v", len(c.Jobs), want.limit, c.Ready, err, want.jobs, want.ready)
+		}
+	}
+
+	most := int64(7) // of which six run
+	if err := q.SetLimit(t.Context(), queue.Limit{Scope: queue.LimitType, Name: job.DebugEcho, MaxRunning: &most}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.EnqueueMany(t.Context(), slices.Clone(three)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := claimStored(t.Context(), 10)
+	if err != nil || len(c.Jobs) != 1 {
+		t.Fatalf("claimed %d, %v; want the one that the limit leaves room for", len(c.Jobs), err)
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := claimStored(ended, 10); libsql.ClassOf(err) != libsql.Canceled {
+		t.Errorf("%v, want class canceled", err)
 	}
 }
 

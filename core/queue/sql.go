@@ -58,7 +58,7 @@ func lineUp(condition string) string {
 // Answer: the id that stands for the item, whether it is another job's,
 // whether that one was pruned, whether the id is taken by a job of another
 // type.
-var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
+var opEnqueue = &libsql.Op{Name: "enqueue", Rouses: true, Stmts: []string{
 	`DELETE FROM job_keys WHERE (type, key) IN
 	   (SELECT e.value->>'type', e.value->>'key' FROM json_each(?) AS e WHERE e.value->>'key' IS NOT NULL)
 	 AND scope = 'until' AND expires_at <= (SELECT ms FROM db_clock)`,
@@ -92,7 +92,7 @@ var opEnqueue = &libsql.Op{Name: "enqueue", Stmts: []string{
 
 // opEnqueueShown is opEnqueue with the job that stands for the item in its
 // answer, for one round trip.
-var opEnqueueShown = &libsql.Op{Name: "enqueue shown", Stmts: append(slices.Clone(opEnqueue.Stmts[:len(opEnqueue.Stmts)-1]), enqueueAnswer(`, `+jobColumns))}
+var opEnqueueShown = &libsql.Op{Name: "enqueue shown", Rouses: true, Stmts: append(slices.Clone(opEnqueue.Stmts[:len(opEnqueue.Stmts)-1]), enqueueAnswer(`, `+jobColumns))}
 
 func enqueueAnswer(more string) string {
 	return `SELECT n.pos, CAST(n.stands AS BLOB), n.stands <> n.own, jobs.seq IS NULL, jobs.type <> n.wanted` + more + `
@@ -106,10 +106,10 @@ func enqueueAnswer(more string) string {
 // opEnqueueNew is opEnqueue for jobs without a key, an id of their caller's or
 // others to come after: there is nothing to ask about them. Its items are
 // texts: see pack.
-var opEnqueueNew = &libsql.Op{Name: "enqueue new", Packed: true, Stmts: []string{sqlInsertNew}}
+var opEnqueueNew = &libsql.Op{Name: "enqueue new", Rouses: true, Packed: true, Stmts: []string{sqlInsertNew}}
 
 // opEnqueueNewShown is opEnqueueNew with the answer of opEnqueueShown.
-var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Packed: true, Stmts: []string{sqlInsertNew,
+var opEnqueueNewShown = &libsql.Op{Name: "enqueue new shown", Rouses: true, Packed: true, Stmts: []string{sqlInsertNew,
 	`SELECT e.key, CAST(jobs.id AS BLOB), 0, 0, 0, ` + jobColumns + `
 	 FROM ` + libsql.PackedItems + ` JOIN jobs ON jobs.id = CAST(substr(?1, e.value, 36) AS TEXT)`,
 }}
@@ -386,7 +386,7 @@ var opComplete = &libsql.Op{Name: "complete", Misses: true, Packed: true, Stmts:
 // opComplete's, and before each of them those of its jobs: a letter, which makes
 // them no completion of any job, the lease of the run they follow, and the item
 // of opEnqueueNew.
-var opHandOver = &libsql.Op{Name: "hand over", Packed: true, Stmts: append([]string{
+var opHandOver = &libsql.Op{Name: "hand over", Rouses: true, Packed: true, Stmts: append([]string{
 	insertNew(`e.value + 52`, `substr(?1, e.value, 1) = CAST('J' AS BLOB) AND EXISTS (SELECT 1 FROM jobs AS j WHERE `+HeldByPacked(`e.value + 1`)+`)`),
 }, opComplete.Stmts...)}
 

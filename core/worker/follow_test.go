@@ -15,6 +15,7 @@ import (
 	"github.com/postroom/postroom/core/job"
 	"github.com/postroom/postroom/core/libsql"
 	"github.com/postroom/postroom/core/queue"
+	"github.com/postroom/postroom/core/step"
 	"github.com/postroom/postroom/core/system"
 	"github.com/postroom/postroom/core/worker"
 )
@@ -28,11 +29,11 @@ func (silent) Watch(context.Context) <-chan struct{} { return nil }
 // before its next poll, which in this test never comes.
 func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
 	t.Parallel()
-	db := dbtest.Open(t)
-	others := queue.New(db, system.Real{}, job.Known())
+	path := dbtest.Path(t)
+	others := queue.New(dbtest.OpenPath(t, path), system.Real{}, job.Known())
 	r := &rig{t: t, q: others, done: make(chan error, 1)}
 	id := r.enqueue(job.DebugEcho, `0`) // which the runner finds when it starts
-	w, err := worker.New(queue.New(silent{db}, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
+	w, err := worker.New(queue.New(silent{dbtest.OpenPath(t, path)}, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
 		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
 		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, Eager: time.Millisecond, DrainTimeout: 5 * time.Second,
 	}, debugjobs.Bindings()...)
@@ -52,8 +53,9 @@ func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
 // An idle runner finds by itself, when it polls, what nothing told it of.
 func TestAnIdleRunnerFindsAJobWhenItPolls(t *testing.T) {
 	t.Parallel()
-	db := &counting{DB: silent{dbtest.Open(t)}}
-	others := queue.New(db.DB, system.Real{}, job.Known())
+	path := dbtest.Path(t)
+	db := &counting{DB: silent{dbtest.OpenPath(t, path)}}
+	others := queue.New(dbtest.OpenPath(t, path), system.Real{}, job.Known())
 	r := &rig{t: t, q: others, done: make(chan error, 1)}
 	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
 		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
@@ -109,6 +111,92 @@ func TestABacklogIsWorkedWithoutLooking(t *testing.T) {
 	left.Wait()
 	if n := db.reads.Load(); n >= jobs/slots {
 		t.Errorf("%d reads for at least %d claims", n, jobs/slots)
+	}
+	cancel()
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// An idle runner takes what its own process stores in the commit that stores it:
+// a job costs two commits from its enqueue to its completion, and no look.
+func TestAnIdleRunnerClaimsAJobInTheCommitThatStoresIt(t *testing.T) {
+	t.Parallel()
+	var commits atomic.Int64
+	file, err := libsql.Open(t.Context(), libsql.Options{Path: dbtest.Path(t), CallTimeout: time.Hour, OnCommit: func(int, int) { commits.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close(context.WithoutCancel(t.Context())) })
+	db := &counting{DB: silent{file}}
+	r := &rig{t: t, q: queue.New(file, system.Real{}, job.Known()), done: make(chan error, 1)}
+	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), zerolog.Nop(), worker.Config{
+		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 2,
+		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
+	}, debugjobs.Bindings()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { r.done <- w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-r.done })
+	r.await(r.enqueue(job.DebugEcho, `0`), job.Completed)
+	const jobs = 20
+	began, looks := commits.Load(), db.reads.Load()
+	for range jobs {
+		r.await(r.enqueue(job.DebugEcho, `0`), job.Completed)
+	}
+	if n := commits.Load() - began; n > 2*jobs+2 {
+		t.Errorf("%d commits for %d jobs, want two for each", n, jobs)
+	}
+	if n := db.reads.Load() - looks; n > 2 {
+		t.Errorf("%d reads, want none", n)
+	}
+}
+
+// What a handler hands over is claimed by the commit that completes its job.
+func TestAFollowUpIsClaimedByTheCommitThatStoresIt(t *testing.T) {
+	t.Parallel()
+	var commits atomic.Int64
+	file, err := libsql.Open(t.Context(), libsql.Options{Path: dbtest.Path(t), CallTimeout: time.Hour, OnCommit: func(int, int) { commits.Add(1) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close(context.WithoutCancel(t.Context())) })
+	q := queue.New(silent{file}, system.Real{}, job.Known())
+	const jobs = 20
+	reached := make(chan struct{})
+	w, err := worker.New(q, zerolog.Nop(), worker.Config{
+		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 2,
+		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
+	}, worker.Bind(job.DebugEcho, func(ctx context.Context, j *worker.Job[int]) (any, error) {
+		if j.Payload == jobs {
+			close(reached)
+			return nil, nil
+		}
+		// A commit of its own, while the runner waits for what is stored next.
+		if _, err := step.Run(ctx, "before", func(context.Context) (any, error) { return nil, nil }); err != nil {
+			return nil, err
+		}
+		return nil, j.Commit(ctx, nil, func(b *queue.Batch) {
+			b.Enqueue(job.New{Type: job.DebugEcho, Payload: job.Payload(j.Payload + 1)})
+		})
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Enqueue(t.Context(), job.New{Type: job.DebugEcho, Payload: job.Payload(0)}); err != nil {
+		t.Fatal(err)
+	}
+	began := commits.Load()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- w.Run(ctx) }()
+	<-reached
+	// A few are the runner's own; with one for each claim there would be a third more.
+	if n := commits.Load() - began; n > 2*jobs+jobs/2 {
+		t.Errorf("%d commits for %d steps and hand-overs, want one for each of both", n, jobs)
 	}
 	cancel()
 	if err := <-stopped; err != nil {

@@ -234,6 +234,7 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 	backoff := w.cfg.Poll / 10
 	var seen *queue.Sight // what the claim before saw, where there is no need to look again
 	var backlog bool      // it left more than there were slots for
+	var idle bool         // it left nothing for now
 	var took time.Duration
 	for ctx.Err() == nil {
 		if w.free() == 0 {
@@ -246,9 +247,15 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 		if backlog {
 			w.gather(ctx, took)
 		}
-		free, began := w.free(), w.sys.Now()
-		got, err := w.claim(ctx, work, free, seen)
-		seen, backlog, took = nil, false, w.sys.Now().Sub(began)
+		began := w.sys.Now()
+		var got claim
+		var err error
+		if idle {
+			got, err = w.stand(ctx, work, seen)
+		} else {
+			got, err = w.claim(ctx, work, w.free(), seen)
+		}
+		seen, backlog, idle, took = nil, false, false, w.sys.Now().Sub(began)
 		if err != nil {
 			// Looking around will show when the database is back; until
 			// then the tries become rarer, up to the poll interval.
@@ -257,20 +264,21 @@ func (w *Worker) claimLoop(ctx, work context.Context) {
 			continue
 		}
 		backoff = w.cfg.Poll / 10
+		if got.asked == 0 {
+			continue // something has to be looked at
+		}
 		if got.Suspect {
 			w.solo(ctx, work)
 		}
-		if len(got.Jobs) == free && got.Ready {
-			seen, backlog = &got.Sight, true
+		seen = &got.Sight
+		if len(got.Jobs) == got.asked && got.Ready {
+			backlog = true
 			continue
 		}
 		if got.NextDue != nil {
 			w.due.Reset(*got.NextDue)
 		}
-		if w.waitForReason(ctx) {
-			got.Ready = true
-			seen = &got.Sight
-		}
+		idle = true
 	}
 }
 
@@ -291,25 +299,59 @@ func (w *Worker) gather(ctx context.Context, atMost time.Duration) {
 	}
 }
 
-// waitForReason returns when a claim may find something, and whether it must:
-// this process has stored jobs. The claim answers every reason that there is by
-// then, so none is left for another one.
-func (w *Worker) waitForReason(ctx context.Context) (stored bool) {
+// stand waits for a reason to claim. What this process stores is claimed by the
+// commit that stores it. For any other reason nothing was asked for, and the
+// claim loop is to look: once for all reasons that there are by then.
+func (w *Worker) stand(ctx, work context.Context, seen *queue.Sight) (got claim, err error) {
+	join, withdraw := context.WithCancel(work)
+	defer withdraw()
+	req := w.request(0)
+	req.Sight = seen
+	var deadline time.Time // guarded by mu, as is asked
+	var asked int
+	answered := make(chan struct{})
+	w.sys.Go("standing claim", func() {
+		defer close(answered)
+		got.Claim, err = w.q.ClaimStored(join, req, func() int {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			asked, deadline = w.freeNow(), w.sys.Now().Add(w.cfg.Lease)
+			return asked
+		})
+	})
+	reason := true
 	select {
+	case <-answered:
+		reason = false
 	case <-w.wake:
 	case <-w.q.Ready():
-		stored = true
 	case <-w.due.C():
 	case <-ctx.Done():
 	}
+	withdraw()
+	<-answered
+	if libsql.ClassOf(err) == libsql.Canceled {
+		w.heedAll()
+		return claim{}, nil
+	}
+	if reason {
+		w.signal() // it is another one still
+	}
+	w.mu.Lock()
+	got.asked = asked
+	w.mu.Unlock()
+	return w.took(ctx, work, got, req.Token, deadline, err)
+}
+
+// heedAll takes the reasons to look that there are.
+func (w *Worker) heedAll() {
 	for {
 		select {
 		case <-w.wake:
 		case <-w.q.Ready():
-			stored = true
 		case <-w.due.C():
 		default:
-			return stored
+			return
 		}
 	}
 }
@@ -323,20 +365,32 @@ func (w *Worker) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// claim is what a claim brought.
+type claim struct {
+	queue.Claim
+
+	asked int // how many jobs there were slots for; 0 if none were asked for
+}
+
 // claim takes jobs for the free slots and starts them.
-func (w *Worker) claim(ctx, work context.Context, free int, seen *queue.Sight) (queue.Claim, error) {
+func (w *Worker) claim(ctx, work context.Context, free int, seen *queue.Sight) (claim, error) {
 	req := w.request(free)
 	req.Sight = seen
 	deadline := w.sys.Now().Add(w.cfg.Lease)
 	got, err := w.q.Claim(work, req)
+	return w.took(ctx, work, claim{got, free}, req.Token, deadline, err)
+}
+
+// took starts what a claim took.
+func (w *Worker) took(ctx, work context.Context, got claim, token string, deadline time.Time, err error) (claim, error) {
 	if libsql.ClassOf(err) == libsql.Unknown {
 		// The claim may have landed: what carries its token is ours.
-		got.Jobs, err = w.recoverClaim(ctx, work, req.Token, deadline)
+		got.Jobs, err = w.recoverClaim(ctx, work, token, deadline)
 		got.Ready = true // nobody knows better
 	}
 	w.note("claim", err)
 	if err != nil {
-		return queue.Claim{}, err
+		return claim{}, err
 	}
 	for _, c := range got.Jobs {
 		w.start(work, c, nil)
@@ -388,6 +442,11 @@ type lateClaim struct {
 func (w *Worker) free() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.freeNow()
+}
+
+// freeNow is free for who holds mu.
+func (w *Worker) freeNow() int {
 	return min(w.cfg.Concurrency-w.busy, 2*w.cfg.Concurrency-len(w.active))
 }
 

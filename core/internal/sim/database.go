@@ -34,6 +34,7 @@ type call struct {
 	rows    []libsql.Row
 	err     error        // what the database said
 	applied bool         // it reached the database, and the database said yes
+	rouses  bool         // once it is applied, its process's claims look for more
 	told    libsql.Class // what its caller was told in the end; "" for success
 }
 
@@ -101,6 +102,9 @@ func (d *database) do(ctx context.Context, c *call, apply func(*call) error) err
 	if c.applied && c.kind != "read" {
 		w.committed(p)
 	}
+	if c.applied && c.rouses {
+		p.stored()
+	}
 	d.log(c)
 	replied := true
 	handOver(what + " replies")
@@ -126,7 +130,7 @@ func (d *database) do(ctx context.Context, c *call, apply func(*call) error) err
 // Write implements libsql.DB.
 func (d *database) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result, error) {
 	stmts, guards := b.Recorded()
-	c := &call{op: caller(), kind: "write", stmts: stmts, held: heldByGuards(stmts[:guards])}
+	c := &call{op: caller(), kind: "write", stmts: stmts, held: heldByGuards(stmts[:guards]), rouses: b.Rouses}
 	if m := d.p.w.opt.Mutation; m != nil && m.Write != nil {
 		if res, mine, err := m.Write(ctx, d, c); mine {
 			return res, err
@@ -140,6 +144,36 @@ func (d *database) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result,
 }
 
 // write applies a call's statements, the clock set first.
+// Join implements libsql.DB. Here it is a commit of its own that follows soon
+// after one that rouses it, with everything that can befall a call: that both
+// are one commit is no guarantee that anything depends on.
+func (d *database) Join(ctx context.Context, fill func(*libsql.Batch)) ([]libsql.Result, error) {
+	p := d.p
+	for !p.roused && ctx.Err() == nil {
+		select {
+		case <-p.rouse:
+		case <-ctx.Done():
+		}
+	}
+	p.handOver("join")
+	if ctx.Err() != nil {
+		return nil, errors.Join(&libsql.Error{Class: libsql.Canceled, Op: "join", Detail: "simulated"}, ctx.Err())
+	}
+	p.roused = false
+	var b libsql.Batch
+	fill(&b)
+	return d.Write(context.WithoutCancel(ctx), &b)
+}
+
+// stored lets the process's own claims know of a commit that rouses them.
+func (p *proc) stored() {
+	p.roused = true
+	select {
+	case p.rouse <- struct{}{}:
+	default:
+	}
+}
+
 func (d *database) write(ctx context.Context, c *call, guards int) error {
 	stmts := d.mutate(c, c.stmts)
 	var b libsql.Batch
@@ -161,7 +195,7 @@ func (d *database) write(ctx context.Context, c *call, guards int) error {
 
 // Merge implements libsql.DB.
 func (d *database) Merge(ctx context.Context, op *libsql.Op, items ...[]byte) ([]libsql.Row, error) {
-	c := &call{op: caller(), kind: "merge", held: heldByItems(items)}
+	c := &call{op: caller(), kind: "merge", held: heldByItems(items), rouses: op.Rouses}
 	arg := "[" + string(joinItems(items)) + "]"
 	for _, sql := range op.Stmts {
 		c.stmts = append(c.stmts, libsql.Exec(sql, arg))
@@ -337,7 +371,7 @@ func caller() string {
 		if of {
 			inside = true
 			name = f.Function[strings.LastIndexByte(f.Function, '/')+1:]
-			name = strings.NewReplacer("(*Queue).", "", "queue.", "", "[...]", "").Replace(name)
+			name = strings.NewReplacer("(*Queue).", "", "queue.", "", "[...]", "", "ClaimStored", "Claim").Replace(name)
 		}
 		if !more {
 			return name

@@ -253,6 +253,8 @@ type proc struct {
 	calls     int           // it has made of its database
 	disturbed int           // how often it was frozen or its clock jumped
 	signal    chan struct{} // another process has committed; nil for none
+	roused    bool          // it stored jobs that its claims have not looked for yet
+	rouse     chan struct{}
 }
 
 func (w *world) newProc(name string) *proc {
@@ -260,7 +262,7 @@ func (w *world) newProc(name string) *proc {
 	for _, c := range []byte(name) {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
-	p := &proc{w: w, name: name, rng: rand.New(rand.NewPCG(w.seed, h)), kill: func() {}}
+	p := &proc{w: w, name: name, rng: rand.New(rand.NewPCG(w.seed, h)), kill: func() {}, rouse: make(chan struct{}, 1)}
 	w.procs = append(w.procs, p)
 	return p
 }
