@@ -71,16 +71,20 @@ func (in *inbox) merge(ctx context.Context, op *Op, items [][]byte) ([]Row, erro
 // for it. What is under way when ctx ends is waited for all the same: whoever
 // withdraws wants to know what became of it.
 func (in *inbox) join(ctx context.Context, fill func(*Batch)) ([]Result, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, &Error{Class: Canceled, Op: "join", Detail: "nothing roused it", cause: err}
+	withdrawn := func() error {
+		return &Error{Class: Canceled, Op: "join", Detail: "nothing roused it", cause: ctx.Err()}
+	}
+	if ctx.Err() != nil {
+		return nil, withdrawn()
 	}
 	r := &request{fill: fill, done: make(chan struct{})}
 	in.mu.Lock()
+	missed := in.roused
 	switch {
 	case in.stopped:
 		in.mu.Unlock()
 		return nil, &Error{Class: Closed, Op: "join"}
-	case in.roused:
+	case missed:
 		in.roused = false
 		r.at = in.opt.System.Now()
 		in.pending = append(in.pending, r)
@@ -97,8 +101,9 @@ func (in *inbox) join(ctx context.Context, fill func(*Batch)) ([]Result, error) 
 	if r.state.CompareAndSwap(queued, abandoned) {
 		in.mu.Lock()
 		in.standing = slices.DeleteFunc(in.standing, func(o *request) bool { return o == r })
+		in.roused = in.roused || missed // the next call has missed it still
 		in.mu.Unlock()
-		return nil, &Error{Class: Canceled, Op: "join", Detail: "nothing roused it", cause: ctx.Err()}
+		return nil, withdrawn()
 	}
 	late := in.opt.System.NewTimer(in.opt.CallTimeout)
 	defer late.Stop()
@@ -211,6 +216,7 @@ func (in *inbox) take() (group []*request, size int) {
 	}), size
 }
 
+// gather is take before what the roused requests are to do is recorded.
 func (in *inbox) gather() (group []*request, size int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -122,6 +122,27 @@ func TestJoinDoesNotWaitForWhatItHasMissed(t *testing.T) {
 	})
 }
 
+// A call that is withdrawn before it began leaves what it had missed to the next.
+func TestJoinThatIsWithdrawnMissesNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	mustRouse(t, f, `{"k":1}`)
+	release := pin(t, f.opt.Path)
+	ctx, cancel := context.WithCancel(t.Context())
+	withdrawn := make(chan error, 1)
+	go func() {
+		_, err := f.Join(ctx, countT)
+		withdrawn <- err
+	}()
+	waitPending(t, f, 1)
+	cancel()
+	wantClass(t, <-withdrawn, Canceled)
+	release()
+	if res, err := f.Join(t.Context(), countT); err != nil || res[0].Rows[0].Int(0) != 1 {
+		t.Errorf("%v, %v, want one row counted", res, err)
+	}
+}
+
 func TestJoinThatIsWithdrawnRecordsNothing(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, db DB) {

@@ -575,7 +575,7 @@ func (q *Queue) Write(ctx context.Context, b *Batch) ([]libsql.Result, error) {
 	}
 	b.Rouses = len(b.jobs) > 0
 	res, err := q.db.Write(ctx, &b.Batch)
-	if err == nil {
+	if err == nil && b.Rouses {
 		q.enqueued.Add(ctx, int64(len(b.jobs)))
 	}
 	return res, err

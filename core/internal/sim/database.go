@@ -143,7 +143,6 @@ func (d *database) Write(ctx context.Context, b *libsql.Batch) ([]libsql.Result,
 	return c.results, nil
 }
 
-// write applies a call's statements, the clock set first.
 // Join implements libsql.DB. Here it is a commit of its own that follows soon
 // after one that rouses it, with everything that can befall a call: that both
 // are one commit is no guarantee that anything depends on.
@@ -174,6 +173,7 @@ func (p *proc) stored() {
 	}
 }
 
+// write applies a call's statements, the clock set first.
 func (d *database) write(ctx context.Context, c *call, guards int) error {
 	stmts := d.mutate(c, c.stmts)
 	var b libsql.Batch
