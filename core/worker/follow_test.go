@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"sync"
@@ -25,24 +26,53 @@ type silent struct{ libsql.DB }
 
 func (silent) Watch(context.Context) <-chan struct{} { return nil }
 
+// quietly runs a worker that does for hours nothing by itself but what cfg asks
+// for, until the test ends.
+func quietly(t *testing.T, q *queue.Queue, cfg worker.Config, bindings ...worker.Binding) {
+	t.Helper()
+	cfg.Runner = queue.Runner{ID: "runner-1", Host: "test", Version: "test"}
+	cfg.Lease, cfg.Heartbeat, cfg.DrainTimeout = 10*time.Hour, 3*time.Hour, 5*time.Second
+	cfg.Poll = cmp.Or(cfg.Poll, 3*time.Hour)
+	w, err := worker.New(q, zerolog.New(zerolog.NewTestWriter(t)), cfg, bindings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// openCounted opens a new database and counts its commits.
+func openCounted(t *testing.T) (libsql.DB, *atomic.Int64) {
+	t.Helper()
+	var commits atomic.Int64
+	db, err := libsql.Open(t.Context(), libsql.Options{
+		Path: dbtest.Path(t), CallTimeout: time.Hour, // a try that is repeated would count twice
+		OnCommit: func(int, int) { commits.Add(1) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(t.Context())) })
+	return db, &commits
+}
+
 // Where nothing signals, a runner that had work finds what others store long
 // before its next poll, which in this test never comes.
 func TestABusyRunnerLooksForMoreWhereNothingSignals(t *testing.T) {
 	t.Parallel()
 	path := dbtest.Path(t)
 	others := queue.New(dbtest.OpenPath(t, path), system.Real{}, job.Known())
-	r := &rig{t: t, q: others, done: make(chan error, 1)}
+	r := &rig{t: t, q: others}
 	id := r.enqueue(job.DebugEcho, `0`) // which the runner finds when it starts
-	w, err := worker.New(queue.New(silent{dbtest.OpenPath(t, path)}, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
-		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
-		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, Eager: time.Millisecond, DrainTimeout: 5 * time.Second,
-	}, debugjobs.Bindings()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { r.done <- w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-r.done })
+	q := queue.New(silent{dbtest.OpenPath(t, path)}, system.Real{}, job.Known())
+	quietly(t, q, worker.Config{Concurrency: 1, Eager: time.Millisecond}, debugjobs.Bindings()...)
 	for range 3 {
 		r.await(id, job.Completed)
 		id = r.enqueue(job.DebugSleep, `{"ms":20}`) // longer than the first looks last
@@ -56,17 +86,8 @@ func TestAnIdleRunnerFindsAJobWhenItPolls(t *testing.T) {
 	path := dbtest.Path(t)
 	db := &counting{DB: silent{dbtest.OpenPath(t, path)}}
 	others := queue.New(dbtest.OpenPath(t, path), system.Real{}, job.Known())
-	r := &rig{t: t, q: others, done: make(chan error, 1)}
-	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), zerolog.New(zerolog.NewTestWriter(t)), worker.Config{
-		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 1,
-		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 20 * time.Millisecond, DrainTimeout: 5 * time.Second,
-	}, debugjobs.Bindings()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { r.done <- w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-r.done })
+	r := &rig{t: t, q: others}
+	quietly(t, queue.New(db, system.Real{}, job.Known()), worker.Config{Concurrency: 1, Poll: 20 * time.Millisecond}, debugjobs.Bindings()...)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for db.reads.Load() < 3 { // it has looked in vain
@@ -95,26 +116,13 @@ func TestABacklogIsWorkedWithoutLooking(t *testing.T) {
 	store(t, q, jobs)
 	var left sync.WaitGroup
 	left.Add(jobs)
-	w, err := worker.New(q, zerolog.Nop(), worker.Config{
-		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: slots,
-		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
-	}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
+	quietly(t, q, worker.Config{Concurrency: slots}, worker.Bind(job.DebugEcho, func(context.Context, *worker.Job[json.RawMessage]) (any, error) {
 		left.Done()
 		return nil, nil
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	stopped := make(chan error, 1)
-	go func() { stopped <- w.Run(ctx) }()
 	left.Wait()
 	if n := db.reads.Load(); n >= jobs/slots {
 		t.Errorf("%d reads for at least %d claims", n, jobs/slots)
-	}
-	cancel()
-	if err := <-stopped; err != nil {
-		t.Error(err)
 	}
 }
 
@@ -122,24 +130,10 @@ func TestABacklogIsWorkedWithoutLooking(t *testing.T) {
 // a job costs two commits from its enqueue to its completion, and no look.
 func TestAnIdleRunnerClaimsAJobInTheCommitThatStoresIt(t *testing.T) {
 	t.Parallel()
-	var commits atomic.Int64
-	file, err := libsql.Open(t.Context(), libsql.Options{Path: dbtest.Path(t), CallTimeout: time.Hour, OnCommit: func(int, int) { commits.Add(1) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = file.Close(context.WithoutCancel(t.Context())) })
+	file, commits := openCounted(t)
 	db := &counting{DB: silent{file}}
-	r := &rig{t: t, q: queue.New(file, system.Real{}, job.Known()), done: make(chan error, 1)}
-	w, err := worker.New(queue.New(db, system.Real{}, job.Known()), zerolog.Nop(), worker.Config{
-		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 2,
-		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
-	}, debugjobs.Bindings()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { r.done <- w.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-r.done })
+	r := &rig{t: t, q: queue.New(file, system.Real{}, job.Known())}
+	quietly(t, queue.New(db, system.Real{}, job.Known()), worker.Config{Concurrency: 2}, debugjobs.Bindings()...)
 	r.await(r.enqueue(job.DebugEcho, `0`), job.Completed)
 	const jobs = 20
 	began, looks := commits.Load(), db.reads.Load()
@@ -158,19 +152,11 @@ func TestAnIdleRunnerClaimsAJobInTheCommitThatStoresIt(t *testing.T) {
 // What a handler hands over is claimed by the commit that completes its job.
 func TestAFollowUpIsClaimedByTheCommitThatStoresIt(t *testing.T) {
 	t.Parallel()
-	var commits atomic.Int64
-	file, err := libsql.Open(t.Context(), libsql.Options{Path: dbtest.Path(t), CallTimeout: time.Hour, OnCommit: func(int, int) { commits.Add(1) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = file.Close(context.WithoutCancel(t.Context())) })
+	file, commits := openCounted(t)
 	q := queue.New(silent{file}, system.Real{}, job.Known())
 	const jobs = 20
 	reached := make(chan struct{})
-	w, err := worker.New(q, zerolog.Nop(), worker.Config{
-		Runner: queue.Runner{ID: "runner-1", Host: "test", Version: "test"}, Concurrency: 2,
-		Lease: 10 * time.Hour, Heartbeat: 3 * time.Hour, Poll: 3 * time.Hour, DrainTimeout: 5 * time.Second,
-	}, worker.Bind(job.DebugEcho, func(ctx context.Context, j *worker.Job[int]) (any, error) {
+	handOver := worker.Bind(job.DebugEcho, func(ctx context.Context, j *worker.Job[int]) (any, error) {
 		if j.Payload == jobs {
 			close(reached)
 			return nil, nil
@@ -182,25 +168,15 @@ func TestAFollowUpIsClaimedByTheCommitThatStoresIt(t *testing.T) {
 		return nil, j.Commit(ctx, nil, func(b *queue.Batch) {
 			b.Enqueue(job.New{Type: job.DebugEcho, Payload: job.Payload(j.Payload + 1)})
 		})
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	if _, err := q.Enqueue(t.Context(), job.New{Type: job.DebugEcho, Payload: job.Payload(0)}); err != nil {
 		t.Fatal(err)
 	}
 	began := commits.Load()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- w.Run(ctx) }()
+	quietly(t, q, worker.Config{Concurrency: 2}, handOver)
 	<-reached
 	// A few are the runner's own; with one for each claim there would be a third more.
 	if n := commits.Load() - began; n > 2*jobs+jobs/2 {
 		t.Errorf("%d commits for %d steps and hand-overs, want one for each of both", n, jobs)
-	}
-	cancel()
-	if err := <-stopped; err != nil {
-		t.Error(err)
 	}
 }
